@@ -1,0 +1,35 @@
+# What people do here. Each target says in its comment what it is for; the work stands in scripts/.
+# Everything builds in the release profile: clippy, tests, demo and benchmarks share one build.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint test-tools bench static audit
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## load the files of seed-data/ into SQLite on this machine; no account, no network service
+	@scripts/demo.sh
+
+test: test-tools lint ## install what tests need, then lint and run every test
+	$(CARGO) test --release --workspace --locked
+
+check: lint ## the quick part of `make test`: format, clippy, unit tests
+	$(CARGO) test --release --workspace --locked --lib --bins
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+
+test-tools: ## install PostgreSQL and the AWS emulator for the tests, unless they are here
+	@scripts/install-test-tools.sh
+
+bench: ## measure against psql and write the figures down
+	python3 benches/run.py
+
+static: ## build the binaries that are shipped: small, static, for this machine's processor
+	@scripts/static.sh
+
+audit: ## check licences, sources and known vulnerabilities of all dependencies
+	@scripts/audit.sh

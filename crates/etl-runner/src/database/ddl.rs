@@ -1,0 +1,97 @@
+//! The statements that make a table for a pipeline.
+
+use transform::{ColumnType, Pipeline};
+
+use super::Dialect;
+use super::name::{NameError, TableName, quote};
+
+/// Which load a row came with.
+pub(super) const LOAD_ID: &str = "_load_id";
+/// Which record of its object a row is.
+pub(super) const RECORD: &str = "_record";
+
+/// A column type as the dialect spells it. SQLite tables are strict, so only its storage classes are left.
+pub(super) fn type_name(column: ColumnType, dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Postgres => column.to_string(),
+        Dialect::Sqlite => match column {
+            ColumnType::Bool | ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => "integer",
+            ColumnType::Float4 | ColumnType::Float8 => "real",
+            ColumnType::Bytea => "blob",
+            ColumnType::Numeric(_)
+            | ColumnType::Text
+            | ColumnType::Varchar(_)
+            | ColumnType::Char(_)
+            | ColumnType::Date
+            | ColumnType::Time(_)
+            | ColumnType::Timestamp(_)
+            | ColumnType::Timestamptz(_)
+            | ColumnType::Json
+            | ColumnType::Jsonb
+            | ColumnType::Uuid => "text",
+        }
+        .to_owned(),
+    }
+}
+
+/// The statements that make a table, in the order a load runs them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TableDdl {
+    /// Before the rows.
+    pub(super) create: String,
+    /// After the rows, in the same transaction: building an index once is cheaper than keeping it up row by row.
+    pub(super) finish: Vec<String>,
+    pub(super) primary_key_name: String,
+}
+
+pub(super) fn table_ddl(pipeline: &Pipeline, table: &TableName, dialect: Dialect) -> Result<TableDdl, NameError> {
+    let key = &pipeline.schema.primary_key;
+    let primary_key_name = table.derived("pkey");
+    let quoted_key = key.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
+    let primary_key = format!("constraint {} primary key ({quoted_key})", quote(&primary_key_name)?);
+
+    let mut lines = Vec::new();
+    for field in &pipeline.schema.fields {
+        let is_key = key.contains(&field.name);
+        let mut column_type = type_name(field.column_type(), dialect);
+        // A lone key column of the type `integer` would be SQLite's row number, where NULL means "make one up";
+        // `int` holds the same values and is a column like any other.
+        if dialect == Dialect::Sqlite && is_key && key.len() == 1 && column_type == "integer" {
+            column_type = "int".into();
+        }
+        let not_null = if field.constraints.required || is_key { " not null" } else { "" };
+        lines.push(format!("{} {column_type}{not_null}", quote(&field.name)?));
+    }
+    if pipeline.target.lineage {
+        let bigint = type_name(ColumnType::Int8, dialect);
+        lines.extend([format!("{} {bigint}", quote(LOAD_ID)?), format!("{} {bigint}", quote(RECORD)?)]);
+    }
+    let mut finish = Vec::new();
+    match dialect {
+        Dialect::Postgres => {
+            if !key.is_empty() {
+                finish.push(format!("alter table {} add {primary_key}", table.quoted()));
+            }
+            if pipeline.target.lineage {
+                let index = quote(&table.derived("load_id_brin"))?;
+                finish.push(format!("create index {index} on {} using brin (\"{LOAD_ID}\")", table.quoted()));
+            }
+            finish.push(format!("analyze {}", table.quoted()));
+        }
+        Dialect::Sqlite if key.is_empty() => {}
+        Dialect::Sqlite => lines.push(primary_key),
+    }
+    let strict = if dialect == Dialect::Sqlite { " strict" } else { "" };
+    let create = format!("create table {} (\n    {}\n){strict}", table.quoted(), lines.join(",\n    "));
+    Ok(TableDdl { create, finish, primary_key_name })
+}
+
+/// The SQL text that makes the pipeline's table: what a load runs when `create = true` and the table is missing.
+pub fn ddl(pipeline: &Pipeline, dialect: Dialect) -> Result<String, NameError> {
+    let table = TableName::parse(&pipeline.target.table)?;
+    let table = if dialect == Dialect::Sqlite { table.flattened() } else { table };
+    let made = table_ddl(pipeline, &table, dialect)?;
+    let statements: Vec<String> =
+        std::iter::once(made.create).chain(made.finish).map(|statement| format!("{statement};\n")).collect();
+    Ok(statements.concat())
+}

@@ -1,0 +1,147 @@
+//! The ledger's own tables: which versions there are, how they are made, and the SQL an administrator can read first.
+//!
+//! sqlx's migrator keeps its record in a table of ours, so nothing lands in `public`.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::SqlSafeStr;
+
+use super::Dialect;
+use super::name::{NameError, literal, quote};
+
+/// Version, name and SQL of each step, oldest first. A step that was released is never edited.
+const POSTGRES: [(i64, &str, &str); 1] = [(1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql"))];
+const SQLITE: [(i64, &str, &str); 1] = [(1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql"))];
+
+/// The version this program works with.
+pub(super) const VERSION: i64 = POSTGRES[POSTGRES.len() - 1].0;
+
+/// Serialises everyone who makes the ledger in one database. The number means nothing, it only has to be ours.
+pub(super) const MIGRATION_LOCK: i64 = 0x6171_7565_6475_6374;
+
+/// The migrator for a dialect. It takes no locks of its own: those would belong to the session, and a pooler may give
+/// the next statement to another one. Callers hold a transaction around it.
+pub(super) fn migrator(dialect: Dialect) -> Migrator {
+    let (steps, table) = match dialect {
+        Dialect::Postgres => (POSTGRES, "aqueduct.migration"),
+        Dialect::Sqlite => (SQLITE, "aqueduct_migration"),
+    };
+    let mut migrator = Migrator::with_migrations(steps.into_iter().map(migration).collect());
+    migrator.dangerous_set_table_name(table);
+    if dialect == Dialect::Postgres {
+        migrator.create_schema("aqueduct");
+    }
+    migrator.set_locking(false);
+    migrator
+}
+
+fn migration((version, name, sql): (i64, &'static str, &'static str)) -> Migration {
+    Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+}
+
+/// What an administrator sets up beyond the ledger's tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// A role that may load: members write the ledger. Rights on the target tables are the owner's to give.
+    pub app_role: Option<String>,
+    /// A role that may look: members read the ledger, but not the raw bytes of rejects.
+    pub read_role: Option<String>,
+}
+
+/// The names offered when roles are asked for without names.
+impl Setup {
+    pub fn with_default_roles() -> Self {
+        Self { app_role: Some("aqueduct_app".into()), read_role: Some("aqueduct_read".into()) }
+    }
+
+    /// The statements that make the roles and grant the rights.
+    pub(super) fn grants(&self) -> Result<Vec<String>, NameError> {
+        let mut statements = Vec::new();
+        let roles = [
+            (
+                &self.app_role,
+                [
+                    "select on aqueduct.migration",
+                    "select, insert, update on aqueduct.load",
+                    "select, insert, delete on aqueduct.reject",
+                ],
+            ),
+            (
+                &self.read_role,
+                [
+                    "select on aqueduct.migration",
+                    "select on aqueduct.load",
+                    "select (load_id, record, line, byte_offset, field, code, message) on aqueduct.reject",
+                ],
+            ),
+        ];
+        for (role, rights) in roles {
+            let Some(role) = role else { continue };
+            let quoted = quote(role)?;
+            // `create role` has no `if not exists`; the name is a literal in one place and quoted in the other.
+            statements.push(format!(
+                "do {} ",
+                literal(&format!(
+                    "begin if not exists (select from pg_catalog.pg_roles where rolname = {}) then \
+                     create role {quoted} nologin; end if; end",
+                    literal(role)
+                ))
+            ));
+            statements.push(format!("grant usage on schema aqueduct to {quoted}"));
+            statements.extend(rights.map(|right| format!("grant {right} to {quoted}")));
+        }
+        Ok(statements.into_iter().map(|statement| statement.trim_end().to_owned()).collect())
+    }
+}
+
+/// All of `setup` as one SQL text for PostgreSQL that may be run again. It leaves the same ledger, with the same record
+/// of versions, as running `setup` does.
+pub fn setup_sql(setup: &Setup) -> Result<String, NameError> {
+    let mut sql = String::from(
+        "begin;\n\ncreate schema if not exists aqueduct;\n\n\
+         -- One row per version of the ledger's tables.\n\
+         create table if not exists aqueduct.migration (\n    \
+         version bigint primary key,\n    \
+         description text not null,\n    \
+         installed_on timestamptz not null default now(),\n    \
+         success boolean not null,\n    \
+         checksum bytea not null,\n    \
+         execution_time bigint not null\n);\n\n",
+    );
+    for step in POSTGRES {
+        let checksum: String = migration(step).checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+        sql.push_str(step.2);
+        sql.push_str(&format!(
+            "\ninsert into aqueduct.migration (version, description, success, checksum, execution_time)\n    \
+             values ({}, {}, true, '\\x{checksum}', 0)\n    on conflict do nothing;\n\n",
+            step.0,
+            literal(step.1)
+        ));
+    }
+    for statement in setup.grants()? {
+        sql.push_str(&statement);
+        sql.push_str(";\n");
+    }
+    sql.push_str("\ncommit;\n");
+    Ok(sql)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_dialects_have_the_same_versions() {
+        let versions = |steps: [(i64, &str, &str); 1]| steps.map(|(version, ..)| version);
+        assert_eq!(versions(POSTGRES), versions(SQLITE));
+        assert_eq!(VERSION, 1);
+    }
+
+    #[test]
+    fn hostile_role_names_stay_names() {
+        let setup = Setup { app_role: Some("a\"; drop schema aqueduct; --'".into()), read_role: None };
+        let statements = setup.grants().unwrap();
+        assert_eq!(statements[1], "grant usage on schema aqueduct to \"a\"\"; drop schema aqueduct; --'\"");
+        assert!(statements[0].contains("create role \"a\"\"; drop schema aqueduct; --''\" nologin"));
+        assert!(statements[0].contains("rolname = ''a\"; drop schema aqueduct; --''''''"));
+    }
+}

@@ -1,0 +1,121 @@
+//! What the catalogue says about a table.
+
+use transform::ColumnType;
+
+use super::super::error::{DatabaseError, Doing};
+use super::super::shape::{LiveColumn, LiveTable, LiveType, TableKind};
+use super::super::{Refusal, TableName};
+use super::{Postgres, Session, get, statement};
+
+const TABLE: &str = "\
+    select c.oid::bigint as oid, c.relkind::text as kind, coalesce(row_security_active(c.oid), false) as row_security \
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+    where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p', 'f', 'v', 'm')";
+
+// A domain brings its own default and its own `not null`.
+const COLUMNS: &str = "\
+    select a.attname::text as name, a.attnum::int as position, \
+        not (a.attnotnull or t.typnotnull) as nullable, \
+        (a.atthasdef or t.typdefault is not null) as has_default, \
+        a.attidentity <> '' as identity, a.attgenerated <> '' as generated, \
+        pg_catalog.format_type(a.atttypid, a.atttypmod) as type_name, \
+        (tn.nspname = 'pg_catalog' and t.typtype = 'b') as built_in \
+    from pg_catalog.pg_attribute a \
+    join pg_catalog.pg_type t on t.oid = a.atttypid \
+    join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace \
+    where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped \
+    order by a.attnum";
+
+const PRIMARY_KEY: &str = "\
+    select a.attname::text as name \
+    from pg_catalog.pg_index i \
+    cross join lateral unnest(i.indkey::smallint[]) with ordinality k (attnum, place) \
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum \
+    where i.indrelid = $1::oid and i.indisprimary order by k.place";
+
+// Unique indexes without a constraint are named as constraints in errors, too.
+const CONSTRAINT_COLUMNS: &str = "\
+    with keys as ( \
+        select c.conrelid as relation, c.conkey as key \
+        from pg_catalog.pg_constraint c where c.conname = $3 \
+        union \
+        select i.indrelid, i.indkey::smallint[] \
+        from pg_catalog.pg_index i join pg_catalog.pg_class ic on ic.oid = i.indexrelid where ic.relname = $3 \
+    ) \
+    select distinct a.attname::text as name, a.attnum \
+    from keys \
+    join pg_catalog.pg_class c on c.oid = keys.relation \
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = any (keys.key) \
+    where n.nspname || '.' || c.relname in ($1, $2) and a.attnum > 0 \
+    order by a.attnum";
+
+impl Session {
+    /// Where a name without a schema is looked up, or would be created.
+    pub(super) async fn schema_of(&mut self, table: &TableName) -> Result<Option<String>, DatabaseError> {
+        let query = statement(
+            "select coalesce((select n.nspname::text from pg_catalog.pg_class c \
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+             where c.relname = $1 and c.relkind in ('r', 'p', 'f', 'v', 'm') \
+             and pg_catalog.pg_table_is_visible(c.oid)), current_schema()::text) as schema",
+        );
+        get(&self.row(query.bind(table.name()), Doing::Describe(table)).await?, "schema")
+    }
+
+    pub(super) async fn describe(&mut self, table: &TableName) -> Result<Option<LiveTable>, DatabaseError> {
+        let doing = Doing::Describe(table);
+        let query = statement(TABLE).bind(table.schema()).bind(table.name());
+        let Some(found) = self.rows(query, doing).await?.into_iter().next() else { return Ok(None) };
+        let oid: i64 = get(&found, "oid")?;
+        let kind = match get::<String>(&found, "kind")?.as_str() {
+            "p" => TableKind::Partitioned,
+            "f" => TableKind::Foreign,
+            "v" => TableKind::View,
+            "m" => TableKind::MaterializedView,
+            _ => TableKind::Table,
+        };
+        let mut columns = Vec::new();
+        for row in self.rows(statement(COLUMNS).bind(oid), doing).await? {
+            let type_name: String = get(&row, "type_name")?;
+            let known = if get(&row, "built_in")? { ColumnType::parse(&type_name).ok() } else { None };
+            columns.push(LiveColumn {
+                name: get(&row, "name")?,
+                column_type: known.map_or(LiveType::Other(type_name), LiveType::Known),
+                nullable: get(&row, "nullable")?,
+                has_default: get(&row, "has_default")?,
+                identity: get(&row, "identity")?,
+                generated: get(&row, "generated")?,
+                position: get::<i32>(&row, "position")?.unsigned_abs(),
+            });
+        }
+        let key = self.rows(statement(PRIMARY_KEY).bind(oid), doing).await?;
+        Ok(Some(LiveTable {
+            name: table.clone(),
+            oid: u32::try_from(oid).ok(),
+            kind,
+            columns,
+            primary_key: key.iter().map(|row| get(row, "name")).collect::<Result<_, _>>()?,
+            row_security: get(&found, "row_security")?,
+        }))
+    }
+
+    /// Fills in the columns of the constraint that refused a row. The server names the constraint alone.
+    pub(super) async fn complete(&mut self, refusal: &mut Refusal, table: &TableName) -> Result<(), DatabaseError> {
+        let Some(constraint) = refusal.constraint.as_deref().filter(|_| refusal.columns.is_empty()) else {
+            return Ok(());
+        };
+        let query = statement(CONSTRAINT_COLUMNS).bind(&refusal.table).bind(table.to_string()).bind(constraint);
+        let rows = self.rows(query, Doing::Describe(table)).await?;
+        refusal.columns = rows.iter().map(|row| get(row, "name")).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+impl Postgres {
+    pub(in super::super) async fn describe(&mut self, table: &TableName) -> Result<Option<LiveTable>, DatabaseError> {
+        let mut session = self.read(Doing::Describe(table)).await?;
+        let found = session.describe(table).await?;
+        self.done(session).await?;
+        Ok(found)
+    }
+}

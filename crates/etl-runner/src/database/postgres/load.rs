@@ -1,0 +1,468 @@
+//! The transaction of one load: ledger row first, then COPY segments with rejects between them, then commit.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgConnection;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+use transform::Pipeline;
+
+use super::super::ddl::{LOAD_ID, TableDdl, table_ddl};
+use super::super::error::{DatabaseError, Doing};
+use super::super::name::{TableName, quote};
+use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, check_counts};
+use super::ledger::Ending;
+use super::{Postgres, Session, built, get, statement};
+use crate::ledger::{LoadState, NewLoad, Replaces, StoredReject, Totals};
+
+/// `PGCOPY`, flags, no header extension: https://www.postgresql.org/docs/current/sql-copy.html
+const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// A column count of -1 ends the rows.
+const BINARY_TRAILER: &[u8] = b"\xff\xff";
+
+/// How long the server may take to notice that the connection of a lost COMMIT is gone.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the bytes of a segment are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFormat {
+    /// Rows in PostgreSQL's binary format, without header and trailer.
+    Binary,
+    /// Lines in its text format.
+    Text,
+}
+
+/// One load on PostgreSQL.
+#[derive(Debug)]
+pub struct PostgresLoad {
+    /// Absent while a segment runs, and after a failure.
+    session: Option<Session>,
+    copy: Option<Copying>,
+    id: i64,
+    table: TableName,
+    object_uri: String,
+    replaced: Vec<i64>,
+    rows: u64,
+    rejects: u64,
+    created: Option<Created>,
+    table_oid: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Created {
+    ddl: TableDdl,
+    key: Vec<String>,
+}
+
+/// A COPY in progress. The connection is away in a task of its own, so the next block is prepared while the last one
+/// is on its way.
+#[derive(Debug)]
+struct Copying {
+    feed: mpsc::Sender<Feed>,
+    spent: mpsc::UnboundedReceiver<Vec<u8>>,
+    task: JoinHandle<(Session, Result<u64, sqlx::Error>)>,
+    columns: Vec<String>,
+    trailer: &'static [u8],
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Debug)]
+enum Feed {
+    Data(Vec<u8>),
+    Finish,
+}
+
+/// Keys of the advisory locks: what they mean is hashed into the one number PostgreSQL takes.
+fn lock_key(parts: &[&str]) -> i64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    let mut key = [0; 8];
+    key.copy_from_slice(&digest[..8]);
+    i64::from_be_bytes(key)
+}
+
+fn object_key(table: &TableName, uri: &str) -> i64 {
+    lock_key(&["aqueduct object", table.schema().unwrap_or_default(), table.name(), uri])
+}
+
+fn table_key(table: &TableName) -> i64 {
+    lock_key(&["aqueduct table", table.schema().unwrap_or_default(), table.name()])
+}
+
+impl Session {
+    /// Takes the object, and the table: alone when all of it is replaced, else together with loads of other objects.
+    /// The locks end with the transaction. `false` when another process has one of them.
+    pub(super) async fn lock_object(
+        &mut self,
+        table: &TableName,
+        uri: &str,
+        whole_table: bool,
+    ) -> Result<bool, DatabaseError> {
+        let query = if whole_table {
+            "select pg_try_advisory_xact_lock($1) and pg_try_advisory_xact_lock($2) as locked"
+        } else {
+            "select pg_try_advisory_xact_lock_shared($1) and pg_try_advisory_xact_lock($2) as locked"
+        };
+        let query = statement(query).bind(table_key(table)).bind(object_key(table, uri));
+        get(&self.row(query, Doing::WriteLedger).await?, "locked")
+    }
+}
+
+impl Postgres {
+    pub(in super::super) async fn begin_load(&mut self, new: &NewLoad) -> Result<Begin, DatabaseError> {
+        let mut session = self.write(Doing::WriteLedger).await?;
+        let whole_table = new.replaces == Replaces::Table;
+        if !session.lock_object(&new.table, &new.object.uri, whole_table).await? {
+            self.roll_back(session).await;
+            return Ok(Begin::Busy);
+        }
+        let live = session.live_load(&new.table, &new.object.uri).await?;
+        let gives_way = |id| match &new.replaces {
+            Replaces::Nothing => false,
+            Replaces::Loads(ids) => ids.contains(&id),
+            Replaces::Table => true,
+        };
+        if let Some(live) = live.filter(|live| !gives_way(live.id)) {
+            self.roll_back(session).await;
+            return Ok(Begin::AlreadyLoaded(Box::new(live)));
+        }
+        let replaced = session.mark_replaced(new).await?;
+        if let Replaces::Loads(ids) = &new.replaces
+            && replaced.len() != ids.len()
+        {
+            // One of them was undone or replaced since the ledger was asked.
+            self.roll_back(session).await;
+            return Ok(Begin::Busy);
+        }
+        let id = match session.insert_load(new, LoadState::Loading).await {
+            Err(DatabaseError::Refused(refusal)) if refusal.kind == RefusalKind::Unique => return Ok(Begin::Busy),
+            inserted => inserted?,
+        };
+        Ok(Begin::Started(Box::new(LoadTransaction::Postgres(PostgresLoad {
+            session: Some(session),
+            copy: None,
+            id,
+            table: new.table.clone(),
+            object_uri: new.object.uri.clone(),
+            replaced,
+            rows: 0,
+            rejects: 0,
+            created: None,
+            table_oid: new.table_oid,
+        }))))
+    }
+
+    /// Whether a load whose COMMIT got no answer was committed. Its locks go when its transaction ends, either way;
+    /// after that the ledger tells.
+    async fn was_committed(&mut self, load: &PostgresLoad) -> Result<bool, DatabaseError> {
+        let doing = Doing::ReadLedger;
+        let mut session = self.begin("begin; set local lock_timeout = '60s'", doing).await?;
+        let wait = statement("select pg_advisory_xact_lock($1)").bind(object_key(&load.table, &load.object_uri));
+        session.run(wait, doing).await?;
+        let row = session.load_by_id(load.id).await?;
+        self.done(session).await?;
+        // Whatever became of it later: a row of this id is only ever seen once it is committed.
+        Ok(row.is_some())
+    }
+}
+
+impl Session {
+    async fn mark_replaced(&mut self, new: &NewLoad) -> Result<Vec<i64>, DatabaseError> {
+        let query = match &new.replaces {
+            Replaces::Nothing => return Ok(Vec::new()),
+            Replaces::Loads(ids) => statement(
+                "update aqueduct.load set state = 'replaced' \
+                 where table_schema = $1 and table_name = $2 and state = 'loaded' and id = any ($3) returning id",
+            )
+            .bind(new.table.schema())
+            .bind(new.table.name())
+            .bind(ids),
+            Replaces::Table => statement(
+                "update aqueduct.load set state = 'replaced' \
+                 where table_schema = $1 and table_name = $2 and state = 'loaded' returning id",
+            )
+            .bind(new.table.schema())
+            .bind(new.table.name()),
+        };
+        self.rows(query, Doing::WriteLedger).await?.iter().map(|row| get(row, "id")).collect()
+    }
+}
+
+impl PostgresLoad {
+    pub(in super::super) fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn session(&mut self) -> Result<&mut Session, DatabaseError> {
+        let over = || DatabaseError::Driver { doing: "go on with a load".into(), kind: "its transaction is over" };
+        self.session.as_mut().ok_or_else(over)
+    }
+
+    pub(in super::super) async fn create_table(&mut self, pipeline: &Pipeline) -> Result<LiveTable, DatabaseError> {
+        let table = self.table.clone();
+        let ddl = table_ddl(pipeline, &table, Dialect::Postgres)?;
+        let session = self.session()?;
+        session.simple(ddl.create.clone(), Doing::Create(&table)).await?;
+        let live = session.describe(&table).await?;
+        let live = live.ok_or_else(|| DatabaseError::NoSuchTable { table: table.to_string() })?;
+        self.table_oid = live.oid;
+        self.created = Some(Created { ddl, key: pipeline.schema.primary_key.clone() });
+        Ok(live)
+    }
+
+    pub(in super::super) async fn delete_previous(&mut self) -> Result<u64, DatabaseError> {
+        if self.replaced.is_empty() {
+            return Ok(0);
+        }
+        let (table, replaced) = (self.table.clone(), self.replaced.clone());
+        let delete = built(format!("delete from {} where \"{LOAD_ID}\" = any ($1)", table.quoted())).bind(replaced);
+        self.session()?.run(delete, Doing::Delete(&table)).await
+    }
+
+    pub(in super::super) async fn delete_all_rows(&mut self) -> Result<u64, DatabaseError> {
+        let table = self.table.clone();
+        self.session()?.run(built(format!("delete from {}", table.quoted())), Doing::Delete(&table)).await
+    }
+
+    pub(in super::super) async fn write_rejects(&mut self, rejects: &[StoredReject]) -> Result<(), DatabaseError> {
+        let id = self.id;
+        self.session()?.write_rejects(id, rejects).await?;
+        self.rejects += rejects.len() as u64;
+        Ok(())
+    }
+
+    /// Begins a segment: one COPY statement for these columns, in this order.
+    pub async fn start_copy(&mut self, columns: &[String], format: CopyFormat) -> Result<(), DatabaseError> {
+        let quoted = columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
+        let (options, header, trailer): (_, _, &'static [u8]) = match format {
+            CopyFormat::Binary => ("format binary", BINARY_HEADER, BINARY_TRAILER),
+            CopyFormat::Text => ("format text, encoding 'UTF8'", &b""[..], b""),
+        };
+        let sql = format!("copy {} ({quoted}) from stdin with ({options})", self.table.quoted());
+        self.session()?;
+        let Some(session) = self.session.take() else { return Ok(()) };
+        // One buffer on its way, one waiting: with the block being prepared that is all the memory a segment takes.
+        let (feed, fed) = mpsc::channel(1);
+        let (done_with, spent) = mpsc::unbounded_channel();
+        let task = tokio::spawn(copy(session, sql, header, fed, done_with));
+        self.copy = Some(Copying { feed, spent, task, columns: columns.to_vec(), trailer });
+        Ok(())
+    }
+
+    /// Sends bytes of the segment, whole rows or not; waits while the server is behind. Gives back an empty buffer to
+    /// fill next.
+    pub async fn send(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, DatabaseError> {
+        let Some(copying) = self.copy.as_mut() else {
+            return Err(DatabaseError::Driver { doing: "send rows".into(), kind: "no segment has begun" });
+        };
+        if !bytes.is_empty() && copying.feed.send(Feed::Data(bytes)).await.is_err() {
+            // The task ended early: its answer says why.
+            return match self.finish_copy().await {
+                Err(error) => Err(error),
+                Ok(_) => Err(DatabaseError::Driver { doing: "send rows".into(), kind: "the segment has ended" }),
+            };
+        }
+        let mut buffer = copying.spent.try_recv().unwrap_or_default();
+        buffer.clear();
+        Ok(buffer)
+    }
+
+    /// Ends the segment and waits for the server's judgement; gives how many rows it took. After a refusal the
+    /// transaction is over.
+    pub async fn finish_copy(&mut self) -> Result<u64, DatabaseError> {
+        let Some(mut copying) = self.copy.take() else { return Ok(0) };
+        let trailer = copying.trailer;
+        // A closed channel means that the task has ended, with an error that is read below.
+        if trailer.is_empty() || copying.feed.send(Feed::Data(trailer.to_vec())).await.is_ok() {
+            _ = copying.feed.send(Feed::Finish).await;
+        }
+        let table = self.table.clone();
+        let (session, result) = match (&mut copying.task).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                let doing = format!("write rows into {table}");
+                return Err(DatabaseError::Driver { doing, kind: "the copying task ended" });
+            }
+        };
+        match result {
+            Ok(rows) => {
+                self.session = Some(session);
+                self.rows += rows;
+                Ok(rows)
+            }
+            Err(error) => {
+                let doing = Doing::Copy { table: &table, columns: &copying.columns };
+                let mut error = session.error(error, doing);
+                if let DatabaseError::Refused(refusal) = &mut error {
+                    self.explain(session, refusal).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Names the columns of the constraint that refused, in a transaction of its own since this one is over. What
+    /// cannot be found out stays unsaid.
+    async fn explain(&self, mut session: Session, refusal: &mut Refusal) {
+        let asked = async {
+            session.simple("rollback".into(), Doing::Commit).await?;
+            session.simple(super::BEGIN_READ.into(), Doing::Describe(&self.table)).await?;
+            session.complete(refusal, &self.table).await
+        };
+        if let Err(error) = asked.await {
+            debug!(%error, "the columns of a constraint stay unknown");
+        }
+    }
+
+    pub(in super::super) async fn finish(
+        mut self,
+        database: &mut Postgres,
+        totals: &Totals,
+    ) -> Result<(), DatabaseError> {
+        self.finish_copy().await?;
+        check_counts(totals, self.rows, self.rejects)?;
+        self.complete_table().await?;
+        let (id, table_oid, replaced) = (self.id, self.table_oid, std::mem::take(&mut self.replaced));
+        let session = self.session()?;
+        let ending = Ending { state: LoadState::Loaded, error: None, permanent: false, table_oid };
+        session.finish_load(id, totals, &ending).await?;
+        if !replaced.is_empty() {
+            let by = statement("update aqueduct.load set replaced_by = $1 where id = any ($2)").bind(id).bind(replaced);
+            session.run(by, Doing::WriteLedger).await?;
+        }
+        let Some(session) = self.session.take() else { return Ok(()) };
+        let lost = match database.done(session).await {
+            Err(lost @ DatabaseError::ConnectionLost { .. }) => lost,
+            answered => return answered.map_err(|error| self.with_deferred_table(error)),
+        };
+        warn!(load = id, "the answer to commit was lost, asking the ledger");
+        match tokio::time::timeout(COMMIT_PATIENCE, database.was_committed_patiently(&self)).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(lost),
+            Ok(Err(_)) | Err(_) => Err(DatabaseError::CommitUnknown { id }),
+        }
+    }
+
+    /// A deferred constraint speaks at commit, when no table is being worked on.
+    fn with_deferred_table(&self, error: DatabaseError) -> DatabaseError {
+        match error {
+            DatabaseError::Refused(mut refusal) => {
+                if refusal.table == "the table" {
+                    refusal.table = self.table.to_string();
+                }
+                DatabaseError::Refused(refusal)
+            }
+            other => other,
+        }
+    }
+
+    /// The key, index and statistics of a table made by this load.
+    async fn complete_table(&mut self) -> Result<(), DatabaseError> {
+        let Some(Created { ddl, key }) = self.created.take() else { return Ok(()) };
+        let table = self.table.clone();
+        for sql in ddl.finish {
+            let done = self.session()?.simple(sql, Doing::Create(&table)).await;
+            if let Err(DatabaseError::Refused(mut refusal)) = done {
+                if refusal.constraint.as_ref() == Some(&ddl.primary_key_name) {
+                    refusal.columns = key;
+                }
+                return Err(DatabaseError::Refused(refusal));
+            }
+            done?;
+        }
+        Ok(())
+    }
+
+    pub(in super::super) async fn abort(mut self) {
+        drop(self.copy.take());
+        if let Some(session) = self.session.take() {
+            close_hard(session.connection).await;
+        }
+    }
+}
+
+impl Postgres {
+    /// Asks again while the server cannot be reached: it may be restarting, which is why the answer was lost.
+    async fn was_committed_patiently(&mut self, load: &PostgresLoad) -> Result<bool, DatabaseError> {
+        loop {
+            match self.was_committed(load).await {
+                Err(error) if error.is_temporary() => {
+                    debug!(%error, "the ledger does not answer yet");
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                answered => return answered,
+            }
+        }
+    }
+}
+
+async fn close_hard(connection: PgConnection) {
+    if sqlx::Connection::close_hard(connection).await.is_err() {
+        debug!("the connection was closed already");
+    }
+}
+
+/// Runs one COPY with what it is fed. Without [`Feed::Finish`] nothing of it counts.
+async fn copy(
+    mut session: Session,
+    sql: String,
+    header: &'static [u8],
+    mut fed: mpsc::Receiver<Feed>,
+    done_with: mpsc::UnboundedSender<Vec<u8>>,
+) -> (Session, Result<u64, sqlx::Error>) {
+    let result = async {
+        let mut copy = session.connection.copy_in_raw(&sql).await?;
+        if !header.is_empty() {
+            copy.send(header).await?;
+        }
+        while let Some(feed) = fed.recv().await {
+            match feed {
+                Feed::Data(bytes) => {
+                    copy.send(bytes.as_slice()).await?;
+                    // Nobody listening means that the load is being given up.
+                    _ = done_with.send(bytes);
+                }
+                Feed::Finish => return copy.finish().await,
+            }
+        }
+        copy.abort("the load was given up").await?;
+        Err(sqlx::Error::WorkerCrashed)
+    }
+    .await;
+    (session, result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_tell_tables_and_objects_apart() {
+        let table = |name| TableName::parse(name).unwrap();
+        let keys = [
+            object_key(&table("a.b"), "c"),
+            object_key(&table("a.bc"), ""),
+            object_key(&table("a.b"), "d"),
+            table_key(&table("a.b")),
+            table_key(&table("ab.b")),
+        ];
+        let distinct: std::collections::HashSet<_> = keys.into_iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+    }
+
+    #[test]
+    fn the_binary_header_has_the_length_the_server_reads() {
+        assert_eq!(BINARY_HEADER.len(), 19);
+    }
+}

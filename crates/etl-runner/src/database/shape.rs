@@ -1,0 +1,305 @@
+//! What a table looks like, what a pipeline needs of it, and the statements that bring the two together.
+
+use std::fmt;
+
+use transform::pipeline::{Field, Kind};
+use transform::{ColumnType, Pipeline};
+
+use super::Dialect;
+use super::ddl::{self, LOAD_ID, RECORD};
+use super::name::{NameError, TableName, quote};
+
+/// The type of a live column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LiveType {
+    /// One we encode in binary.
+    Known(ColumnType),
+    /// Another one, as the database names it: an enum, a domain, an array, an extension's type; on SQLite every type.
+    Other(String),
+}
+
+impl fmt::Display for LiveType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(column) => column.fmt(f),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A column of a table that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveColumn {
+    pub name: String,
+    pub column_type: LiveType,
+    pub nullable: bool,
+    pub has_default: bool,
+    pub identity: bool,
+    /// Computed by the database; nothing can be written into it.
+    pub generated: bool,
+    /// Order in the table, from 1; gaps stand for dropped columns.
+    pub position: u32,
+}
+
+/// What kind of relation bears the table's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableKind {
+    Table,
+    Partitioned,
+    Foreign,
+    View,
+    MaterializedView,
+}
+
+/// A table that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveTable {
+    pub name: TableName,
+    /// PostgreSQL's; SQLite has none.
+    pub oid: Option<u32>,
+    pub kind: TableKind,
+    pub columns: Vec<LiveColumn>,
+    pub primary_key: Vec<String>,
+    /// Row-level security applies to us, which COPY refuses.
+    pub row_security: bool,
+}
+
+/// How a pipeline's rows are written into one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableEncoding {
+    /// The column type of each schema field, in schema order: what [`transform::Plan::compile`] takes.
+    pub columns: Vec<ColumnType>,
+    /// A column has no binary encoder, so the whole load goes as text.
+    pub text: bool,
+}
+
+impl LiveTable {
+    pub fn column(&self, name: &str) -> Option<&LiveColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// How rows are encoded for this table. The live types decide; where the database has a type of its own, the
+    /// field's type gives the text the server then reads.
+    pub fn encoding(&self, pipeline: &Pipeline) -> TableEncoding {
+        let live = |field: &Field| self.column(&field.name).map(|column| &column.column_type);
+        let fields = &pipeline.schema.fields;
+        TableEncoding {
+            columns: fields
+                .iter()
+                .map(|field| match live(field) {
+                    Some(LiveType::Known(column)) => *column,
+                    Some(LiveType::Other(_)) | None => field.column_type(),
+                })
+                .collect(),
+            text: self.oid.is_some() && fields.iter().any(|field| matches!(live(field), Some(LiveType::Other(_)))),
+        }
+    }
+}
+
+/// The columns a load of this pipeline writes, in the order of the plan's cells, lineage last.
+pub fn written_columns(pipeline: &Pipeline) -> Vec<String> {
+    let lineage: &[&str] = if pipeline.target.lineage { &[LOAD_ID, RECORD] } else { &[] };
+    let fields = pipeline.schema.fields.iter().map(|field| field.name.clone());
+    fields.chain(lineage.iter().map(|&name| name.to_owned())).collect()
+}
+
+/// One way a table does not fit a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShapeProblem {
+    /// What is wrong, naming the column.
+    pub what: String,
+    /// The statement to paste, where one statement puts it right.
+    pub fix: Option<String>,
+}
+
+impl fmt::Display for ShapeProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.fix {
+            Some(fix) => write!(f, "\n      {fix}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What stands between a pipeline and a table, empty when they fit. `dialect` is the table's.
+pub fn compare(pipeline: &Pipeline, table: &LiveTable, dialect: Dialect) -> Result<Vec<ShapeProblem>, NameError> {
+    let mut problems = Vec::new();
+    if matches!(table.kind, TableKind::View | TableKind::MaterializedView) {
+        let what = format!("{} is a view; rows go into a table", table.name);
+        return Ok(vec![ShapeProblem { what, fix: None }]);
+    }
+    if table.row_security {
+        problems.push(ShapeProblem {
+            what: format!("{} has row-level security, which COPY does not work with", table.name),
+            fix: Some("use a role that owns the table or has bypassrls".into()),
+        });
+    }
+    let alter = format!("alter table {}", table.name.quoted());
+    for field in &pipeline.schema.fields {
+        let column = quote(&field.name)?;
+        match table.column(&field.name) {
+            None => problems.push(missing(field, table, dialect, &alter)?),
+            Some(live) if live.generated => problems.push(ShapeProblem {
+                what: format!("column {:?} is computed by the database, a field is written into it", field.name),
+                fix: match dialect {
+                    Dialect::Postgres => Some(format!("{alter} alter column {column} drop expression;")),
+                    Dialect::Sqlite => None,
+                },
+            }),
+            Some(live) if !fits(&live.column_type, field, dialect) => {
+                problems.push(wrong_type(field, live, dialect, &alter)?);
+            }
+            Some(_) => {}
+        }
+    }
+    let written = written_columns(pipeline);
+    for live in &table.columns {
+        if !written.contains(&live.name)
+            && !(live.nullable || live.has_default || live.identity || live.generated)
+        {
+            problems.push(ShapeProblem {
+                what: format!("column {:?} is not in the pipeline, must not be null and has no default", live.name),
+                fix: match dialect {
+                    Dialect::Postgres => Some(format!("{alter} alter column {} drop not null;", quote(&live.name)?)),
+                    Dialect::Sqlite => None,
+                },
+            });
+        }
+    }
+    if pipeline.target.lineage {
+        problems.extend(missing_lineage(table, dialect, &alter));
+    }
+    Ok(problems)
+}
+
+fn missing(field: &Field, table: &LiveTable, dialect: Dialect, alter: &str) -> Result<ShapeProblem, NameError> {
+    let (column, column_type) = (quote(&field.name)?, ddl::type_name(field.column_type(), dialect));
+    let twin = table.columns.iter().find(|live| live.name.eq_ignore_ascii_case(&field.name));
+    let (what, fix) = match twin {
+        Some(twin) => (
+            format!("there is no column {:?}, only {:?}; names are compared exactly", field.name, twin.name),
+            format!("{alter} rename column {} to {column};", quote(&twin.name)?),
+        ),
+        None => {
+            let fix = format!("{alter} add column {column} {column_type};");
+            (format!("there is no column {:?}", field.name), fix)
+        }
+    };
+    Ok(ShapeProblem { what, fix: Some(fix) })
+}
+
+fn wrong_type(field: &Field, live: &LiveColumn, dialect: Dialect, alter: &str) -> Result<ShapeProblem, NameError> {
+    let column = quote(&field.name)?;
+    let wanted = ddl::type_name(field.column_type(), dialect);
+    let kind = field.kind.as_str();
+    Ok(ShapeProblem {
+        what: format!("column {:?} is {}, the field is {kind} and needs {wanted}", field.name, live.column_type),
+        fix: match dialect {
+            // The cast goes through text, which every type has.
+            Dialect::Postgres => {
+                Some(format!("{alter} alter column {column} type {wanted} using {column}::text::{wanted};"))
+            }
+            Dialect::Sqlite => None,
+        },
+    })
+}
+
+fn missing_lineage(table: &LiveTable, dialect: Dialect, alter: &str) -> Vec<ShapeProblem> {
+    let bigint = ddl::type_name(ColumnType::Int8, dialect);
+    let mut problems = Vec::new();
+    for name in [LOAD_ID, RECORD] {
+        let fits = |live: &LiveColumn| match &live.column_type {
+            LiveType::Known(column) => *column == ColumnType::Int8,
+            LiveType::Other(declared) => {
+                dialect == Dialect::Sqlite && matches!(Storage::of(declared), Storage::Integer | Storage::Any)
+            }
+        };
+        match table.column(name) {
+            Some(live) if fits(live) && !live.generated => {}
+            Some(live) => problems.push(ShapeProblem {
+                what: format!("column {name:?} is {}, lineage needs {bigint}; or set `lineage = false`", live.column_type),
+                fix: None,
+            }),
+            None => problems.push(ShapeProblem {
+                what: format!("there is no column {name:?} for lineage; add it or set `lineage = false`"),
+                fix: Some(format!("{alter} add column \"{name}\" {bigint};")),
+            }),
+        }
+    }
+    problems
+}
+
+fn fits(live: &LiveType, field: &Field, dialect: Dialect) -> bool {
+    match (live, dialect) {
+        (LiveType::Known(column), _) => column.fits(&field.kind),
+        // The server reads the text and judges it, value by value.
+        (LiveType::Other(_), Dialect::Postgres) => true,
+        (LiveType::Other(declared), Dialect::Sqlite) => Storage::of(declared).takes(field),
+    }
+}
+
+/// What SQLite makes of a declared type: https://www.sqlite.org/datatype3.html#determination_of_column_affinity
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Storage {
+    Integer,
+    Real,
+    Text,
+    /// Turns texts that look like numbers into numbers.
+    Numeric,
+    /// Keeps what it is given.
+    Any,
+}
+
+impl Storage {
+    fn of(declared: &str) -> Self {
+        let declared = declared.to_ascii_uppercase();
+        let has = |part: &str| declared.contains(part);
+        if has("INT") {
+            Self::Integer
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            Self::Text
+        } else if has("BLOB") || declared.is_empty() || declared == "ANY" {
+            Self::Any
+        } else if has("REAL") || has("FLOA") || has("DOUB") {
+            Self::Real
+        } else {
+            Self::Numeric
+        }
+    }
+
+    /// Whether what we write stays what we wrote.
+    fn takes(self, field: &Field) -> bool {
+        let written = Self::of(ddl::type_name(field.column_type(), Dialect::Sqlite).as_str());
+        match self {
+            Self::Any => true,
+            Self::Numeric => {
+                let temporal = matches!(field.kind, Kind::Date { .. } | Kind::Datetime { .. } | Kind::Time { .. });
+                temporal || written == Self::Integer
+            }
+            Self::Integer | Self::Real | Self::Text => self == written,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declared_types_of_sqlite_have_the_affinity_sqlite_gives_them() {
+        for (declared, storage) in [
+            ("INTEGER", Storage::Integer),
+            ("bigint", Storage::Integer),
+            ("varchar(40)", Storage::Text),
+            ("TEXT", Storage::Text),
+            ("BLOB", Storage::Any),
+            ("", Storage::Any),
+            ("double precision", Storage::Real),
+            ("numeric(12,2)", Storage::Numeric),
+            ("DATE", Storage::Numeric),
+        ] {
+            assert_eq!(Storage::of(declared), storage, "{declared}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The transaction of one load on SQLite.
+
+use std::sync::Arc;
+
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, AssertSqlSafe};
+use tracing::debug;
+use transform::Pipeline;
+
+use super::super::ddl::{LOAD_ID, table_ddl};
+use super::super::error::{DatabaseError, Doing};
+use super::super::name::{TableName, quote};
+use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, check_counts};
+use super::ledger::Ending;
+use super::rows::Value;
+use super::{Session, Sqlite, SqliteRows, built, statement};
+use crate::ledger::{LoadState, NewLoad, Replaces, StoredReject, Totals};
+
+/// SQLite's limit on values bound to one statement.
+const MAX_BINDS: usize = 32_766;
+/// Where more rows in a statement stop paying off, measured with twelve columns.
+const ROWS_PER_STATEMENT: usize = 200;
+
+/// One load on SQLite.
+#[derive(Debug)]
+pub struct SqliteLoad {
+    session: Option<Session>,
+    id: i64,
+    table: TableName,
+    columns: Vec<String>,
+    /// The statement for a full batch and its number of rows.
+    batch: Option<(Arc<str>, usize)>,
+    /// Values of rows that do not fill a batch yet.
+    pending: Vec<Value>,
+    replaced: Vec<i64>,
+    rows: u64,
+    rejects: u64,
+}
+
+impl Sqlite {
+    pub(in super::super) async fn begin_load(&mut self, new: &NewLoad) -> Result<Begin, DatabaseError> {
+        let mut session = match self.write(Doing::WriteLedger).await {
+            Err(DatabaseError::Busy { .. }) => return Ok(Begin::Busy),
+            begun => begun?,
+        };
+        let live = session.live_load(&new.table, &new.object.uri).await?;
+        let gives_way = |id| match &new.replaces {
+            Replaces::Nothing => false,
+            Replaces::Loads(ids) => ids.contains(&id),
+            Replaces::Table => true,
+        };
+        if let Some(live) = live.filter(|live| !gives_way(live.id)) {
+            self.roll_back(session).await;
+            return Ok(Begin::AlreadyLoaded(Box::new(live)));
+        }
+        let replaced = session.mark_replaced(new).await?;
+        if let Replaces::Loads(ids) = &new.replaces
+            && replaced.len() != ids.len()
+        {
+            // One of them was undone or replaced since the ledger was asked.
+            self.roll_back(session).await;
+            return Ok(Begin::Busy);
+        }
+        let id = session.insert_load(new, LoadState::Loading).await?;
+        Ok(Begin::Started(Box::new(LoadTransaction::Sqlite(SqliteLoad {
+            session: Some(session),
+            id,
+            table: new.table.clone(),
+            columns: Vec::new(),
+            batch: None,
+            pending: Vec::new(),
+            replaced,
+            rows: 0,
+            rejects: 0,
+        }))))
+    }
+}
+
+impl SqliteLoad {
+    pub(in super::super) fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn session(&mut self) -> Result<&mut Session, DatabaseError> {
+        let over = || DatabaseError::Driver { doing: "go on with a load".into(), kind: "its transaction is over" };
+        self.session.as_mut().ok_or_else(over)
+    }
+
+    pub(in super::super) async fn create_table(&mut self, pipeline: &Pipeline) -> Result<LiveTable, DatabaseError> {
+        let table = self.table.clone();
+        let ddl = table_ddl(pipeline, &table, Dialect::Sqlite)?;
+        let session = self.session()?;
+        session.simple(ddl.create, Doing::Create(&table)).await?;
+        for sql in ddl.finish {
+            session.simple(sql, Doing::Create(&table)).await?;
+        }
+        let live = session.describe(&table).await?;
+        live.ok_or_else(|| DatabaseError::NoSuchTable { table: table.to_string() })
+    }
+
+    pub(in super::super) async fn delete_previous(&mut self) -> Result<u64, DatabaseError> {
+        let table = self.table.clone();
+        let mut deleted = 0;
+        for load in self.replaced.clone() {
+            let delete = built(format!("delete from {} where \"{LOAD_ID}\" = ?1", table.quoted())).bind(load);
+            deleted += self.session()?.run(delete, Doing::Delete(&table)).await?;
+        }
+        Ok(deleted)
+    }
+
+    pub(in super::super) async fn delete_all_rows(&mut self) -> Result<u64, DatabaseError> {
+        let table = self.table.clone();
+        self.session()?.run(built(format!("delete from {}", table.quoted())), Doing::Delete(&table)).await
+    }
+
+    pub(in super::super) async fn write_rejects(&mut self, rejects: &[StoredReject]) -> Result<(), DatabaseError> {
+        let id = self.id;
+        self.session()?.write_rejects(id, rejects).await?;
+        self.rejects += rejects.len() as u64;
+        Ok(())
+    }
+
+    fn insert_sql(&self, rows: usize) -> Result<String, DatabaseError> {
+        let columns = self.columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
+        let row = format!("({})", vec!["?"; self.columns.len()].join(", "));
+        let values = vec![row.as_str(); rows].join(", ");
+        Ok(format!("insert into {} ({columns}) values {values}", self.table.quoted()))
+    }
+
+    /// Takes the rows of a block, whose values stand for `columns` in their order. Rows that do not fill a statement
+    /// wait for the next block or for the end.
+    pub async fn insert(&mut self, columns: &[String], mut rows: SqliteRows) -> Result<(), DatabaseError> {
+        if self.columns != columns {
+            self.flush().await?;
+            self.columns = columns.to_vec();
+            self.batch = None;
+        }
+        let (sql, rows_per_statement) = match &self.batch {
+            Some((sql, rows)) => (Arc::clone(sql), *rows),
+            None => {
+                let rows = (MAX_BINDS / columns.len().max(1)).clamp(1, ROWS_PER_STATEMENT);
+                let sql: Arc<str> = self.insert_sql(rows)?.into();
+                self.batch = Some((Arc::clone(&sql), rows));
+                (sql, rows)
+            }
+        };
+        self.pending.extend(rows.take());
+        let per_statement = rows_per_statement * columns.len();
+        if self.pending.len() < per_statement {
+            return Ok(());
+        }
+        let mut values = std::mem::take(&mut self.pending).into_iter();
+        while values.len() >= per_statement {
+            let batch: Vec<Value> = values.by_ref().take(per_statement).collect();
+            self.execute(AssertSqlSafe(Arc::clone(&sql)), batch, true).await?;
+        }
+        self.pending = values.collect();
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), DatabaseError> {
+        let values = std::mem::take(&mut self.pending);
+        if values.is_empty() {
+            return Ok(());
+        }
+        let sql = self.insert_sql(values.len() / self.columns.len())?;
+        self.execute(AssertSqlSafe(sql), values, false).await
+    }
+
+    async fn execute(
+        &mut self,
+        sql: impl sqlx::SqlSafeStr,
+        values: Vec<Value>,
+        again: bool,
+    ) -> Result<(), DatabaseError> {
+        let (table, columns) = (self.table.clone(), self.columns.clone());
+        let doing = Doing::Copy { table: &table, columns: &columns };
+        let mut arguments = SqliteArguments::default();
+        arguments.reserve(values.len(), 0);
+        for value in values {
+            match value {
+                Value::Null => arguments.add(None::<i64>),
+                Value::Integer(value) => arguments.add(value),
+                Value::Real(value) => arguments.add(value),
+                Value::Text(value) => arguments.add(value),
+                Value::Blob(value) => arguments.add(value),
+            }
+            .map_err(|_| DatabaseError::Driver { doing: "insert rows".into(), kind: "encoding a value" })?;
+        }
+        let query = sqlx::query_with(sql, arguments).persistent(again);
+        let written = match self.session()?.run(query, doing).await {
+            Err(DatabaseError::Refused(mut refusal)) => {
+                self.name_key(&mut refusal).await;
+                self.session = None;
+                return Err(DatabaseError::Refused(refusal));
+            }
+            written => written?,
+        };
+        self.rows += written;
+        Ok(())
+    }
+
+    /// SQLite names a key's columns and not its constraint; the one of the table's own key has the name we give it.
+    async fn name_key(&mut self, refusal: &mut Refusal) {
+        let table = self.table.clone();
+        let Ok(session) = self.session() else { return };
+        if let (RefusalKind::Unique, Ok(Some(live))) = (refusal.kind, session.describe(&table).await)
+            && !live.primary_key.is_empty()
+            && live.primary_key.iter().all(|column| refusal.columns.contains(column))
+            && refusal.columns.len() == live.primary_key.len()
+        {
+            refusal.constraint = Some("primary key".into());
+            refusal.columns = live.primary_key;
+        }
+    }
+
+    pub(in super::super) async fn finish(mut self, database: &mut Sqlite, totals: &Totals) -> Result<(), DatabaseError> {
+        self.flush().await?;
+        check_counts(totals, self.rows, self.rejects)?;
+        let (id, replaced) = (self.id, std::mem::take(&mut self.replaced));
+        let session = self.session()?;
+        let ending = Ending { state: LoadState::Loaded, error: None, permanent: false };
+        session.finish_load(id, totals, &ending).await?;
+        for replaced in replaced {
+            let by = statement("update aqueduct_load set replaced_by = ?1 where id = ?2").bind(id).bind(replaced);
+            session.run(by, Doing::WriteLedger).await?;
+        }
+        match self.session.take() {
+            Some(session) => database.done(session).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(in super::super) async fn abort(mut self) {
+        if let Some(session) = self.session.take()
+            && sqlx::Connection::close_hard(session.connection).await.is_err()
+        {
+            debug!("the connection was closed already");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! SQLite: one file, one connection, one writer at a time.
+
+mod catalog;
+mod ledger;
+mod load;
+mod rows;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use tracing::debug;
+
+pub use load::SqliteLoad;
+pub use rows::SqliteRows;
+
+use super::error::{DatabaseError, Doing, of_sqlite};
+use super::ledger_schema::{VERSION, migrator};
+use super::Dialect;
+
+/// How long a writer waits for another one before it says busy.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An SQLite file and the one connection to it.
+pub struct Sqlite {
+    options: SqliteConnectOptions,
+    path: Arc<str>,
+    idle: Option<SqliteConnection>,
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sqlite({})", self.path)
+    }
+}
+
+impl fmt::Display for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sqlite:{}", self.path)
+    }
+}
+
+/// A connection in a transaction. Dropping it closes the connection, which rolls back.
+pub(super) struct Session {
+    connection: SqliteConnection,
+    path: Arc<str>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({})", self.path)
+    }
+}
+
+fn statement(sql: &'static str) -> Query<'static, sqlx::Sqlite, SqliteArguments> {
+    sqlx::query(sql)
+}
+
+fn built(sql: String) -> Query<'static, sqlx::Sqlite, SqliteArguments> {
+    sqlx::query(AssertSqlSafe(sql))
+}
+
+/// Decodes a column; what we asked for always has the type we asked for.
+fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T, DatabaseError>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    sqlx::Row::try_get(row, column)
+        .map_err(|_| DatabaseError::Driver { doing: format!("read the column {column}"), kind: "decoding an answer" })
+}
+
+impl Session {
+    fn error(&self, error: sqlx::Error, doing: Doing<'_>) -> DatabaseError {
+        of_sqlite(error, &self.path, doing)
+    }
+
+    async fn run(
+        &mut self,
+        query: Query<'_, sqlx::Sqlite, SqliteArguments>,
+        doing: Doing<'_>,
+    ) -> Result<u64, DatabaseError> {
+        match query.execute(&mut self.connection).await {
+            Ok(done) => Ok(done.rows_affected()),
+            Err(error) => Err(self.error(error, doing)),
+        }
+    }
+
+    async fn rows(
+        &mut self,
+        query: Query<'_, sqlx::Sqlite, SqliteArguments>,
+        doing: Doing<'_>,
+    ) -> Result<Vec<SqliteRow>, DatabaseError> {
+        match query.fetch_all(&mut self.connection).await {
+            Ok(rows) => Ok(rows),
+            Err(error) => Err(self.error(error, doing)),
+        }
+    }
+
+    async fn row(
+        &mut self,
+        query: Query<'_, sqlx::Sqlite, SqliteArguments>,
+        doing: Doing<'_>,
+    ) -> Result<SqliteRow, DatabaseError> {
+        let first = self.rows(query, doing).await?.into_iter().next();
+        first.ok_or_else(|| self.error(sqlx::Error::RowNotFound, doing))
+    }
+
+    async fn simple(&mut self, sql: String, doing: Doing<'_>) -> Result<(), DatabaseError> {
+        match self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.error(error, doing)),
+        }
+    }
+}
+
+impl Sqlite {
+    pub(super) async fn connect(path: &Path, create: bool) -> Result<Self, DatabaseError> {
+        let shown: Arc<str> = path.display().to_string().into();
+        let new = prepare_file(path, create)
+            .map_err(|source| DatabaseError::CannotOpen { path: shown.to_string(), source })?;
+        let mut options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(create)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        if new {
+            // Readers see the old rows while a load writes. A property of the file, so it is set once.
+            options = options.journal_mode(SqliteJournalMode::Wal);
+        }
+        let mut database = Self { options, path: shown, idle: None };
+        let mut session = database.session(Doing::Connect).await?;
+        // SQLite reads nothing of a file before it has to.
+        session.row(statement("select count(*) as count from sqlite_schema"), Doing::Connect).await?;
+        database.idle = Some(session.connection);
+        Ok(database)
+    }
+
+    async fn session(&mut self, doing: Doing<'_>) -> Result<Session, DatabaseError> {
+        let connection = match self.idle.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await.map_err(|error| of_sqlite(error, &self.path, doing))?,
+        };
+        Ok(Session { connection, path: Arc::clone(&self.path) })
+    }
+
+    async fn read(&mut self, doing: Doing<'_>) -> Result<Session, DatabaseError> {
+        let mut session = self.session(doing).await?;
+        session.simple("begin".into(), doing).await?;
+        Ok(session)
+    }
+
+    /// Takes the file's one write lock at once: a load that began never finds out later that it may not write.
+    async fn write(&mut self, doing: Doing<'_>) -> Result<Session, DatabaseError> {
+        let mut session = self.session(doing).await?;
+        session.simple("begin immediate".into(), doing).await?;
+        Ok(session)
+    }
+
+    async fn done(&mut self, mut session: Session) -> Result<(), DatabaseError> {
+        session.simple("commit".into(), Doing::Commit).await?;
+        self.idle = Some(session.connection);
+        Ok(())
+    }
+
+    async fn roll_back(&mut self, mut session: Session) {
+        if session.simple("rollback".into(), Doing::Commit).await.is_ok() {
+            self.idle = Some(session.connection);
+        }
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(connection) = self.idle
+            && connection.close().await.is_err()
+        {
+            debug!("the file did not close in good order");
+        }
+    }
+
+    pub(super) async fn ensure_ledger(&mut self) -> Result<(), DatabaseError> {
+        if self.ledger_version().await? == Some(VERSION) {
+            return Ok(());
+        }
+        let doing = Doing::MakeLedger;
+        let mut session = self.session(doing).await?;
+        let made = async {
+            let mut transaction = session.connection.begin_with("begin immediate").await?;
+            migrator(Dialect::Sqlite).run(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok::<(), sqlx::migrate::MigrateError>(())
+        }
+        .await;
+        use sqlx::migrate::MigrateError;
+        match made {
+            Ok(()) => {
+                self.idle = Some(session.connection);
+                Ok(())
+            }
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                Err(session.error(error, doing))
+            }
+            Err(other) => Err(DatabaseError::Migration { server: self.to_string(), reason: other.to_string() }),
+        }
+    }
+
+    pub(super) async fn ledger_version(&mut self) -> Result<Option<i64>, DatabaseError> {
+        let doing = Doing::ReadLedger;
+        let mut session = self.read(doing).await?;
+        let exists = statement("select count(*) as count from sqlite_schema where name = 'aqueduct_migration'");
+        let exists: i64 = get(&session.row(exists, doing).await?, "count")?;
+        let version = if exists > 0 {
+            let newest = statement("select max(version) as version from aqueduct_migration where success");
+            get::<Option<i64>>(&session.row(newest, doing).await?, "version")?
+        } else {
+            None
+        };
+        self.done(session).await?;
+        if let Some(found) = version.filter(|&version| version > VERSION) {
+            return Err(DatabaseError::LedgerNewer { server: self.to_string(), found, known: VERSION });
+        }
+        Ok(version)
+    }
+}
+
+/// Looks at the path before SQLite does, whose errors do not tell these cases apart. Makes the last directory of the
+/// path (`.aqueduct`), not a whole mistyped one. Gives whether the file is to be made.
+fn prepare_file(path: &Path, create: bool) -> Result<bool, io::Error> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")),
+        Ok(found) => {
+            // As root every file opens; a file that cannot even be read is better reported in words than as code 14.
+            std::fs::File::open(path)?;
+            Ok(found.len() == 0)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
+            if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
+                && let Err(error) = std::fs::create_dir(directory)
+                && error.kind() != io::ErrorKind::AlreadyExists
+            {
+                return Err(error);
+            }
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}

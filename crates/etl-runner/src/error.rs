@@ -1,0 +1,215 @@
+//! Why a load stopped, what its exit code is, whether it can help to try again, and what to type.
+
+use std::error::Error;
+
+use cli::Exit;
+use objects::StoreError;
+use tokio::task::JoinError;
+use transform::PlanError;
+
+use crate::database::{DatabaseError, NameError, ShapeProblem};
+use crate::stream::{OpenError, StreamError};
+
+/// Why a load stopped. Nothing of it is in the table.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the object is not what the pipeline expects")]
+    Open(#[from] OpenError),
+    #[error("the object does not fit the pipeline")]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("there is no table {table} and the pipeline says create = false")]
+    NoTable { table: String },
+    #[error("the table {table} does not fit the pipeline")]
+    Shape { table: String, problems: Vec<ShapeProblem> },
+    #[error("more than {limit} rejects; the last one counted is record {record} on line {line}")]
+    TooManyRejects { limit: u64, line: u64, record: u64 },
+    #[error("{rejected} of {read} records rejected, the limit is {limit} %")]
+    TooManyRejectsPercent { limit: f64, read: u64, rejected: u64 },
+    #[error("no record of the object is kept, and mode = \"replace\" would leave {table} empty")]
+    WouldEmpty { table: String },
+    /// The ledger says the rows are there; the table they went into is not.
+    #[error("the ledger has load {load} of this object, but the table {table} {what} since")]
+    TableGone { load: i64, table: String, what: &'static str },
+    #[error("the object's bytes changed since load {load}, and the pipeline says on_change = \"fail\"")]
+    Changed { load: i64 },
+    #[error("another process is loading it")]
+    Busy,
+    /// A bug of ours.
+    #[error("a thread stopped unexpectedly")]
+    Panicked(#[source] JoinError),
+}
+
+impl LoadError {
+    /// The exit code of a run that ends with it.
+    pub fn exit(&self) -> Exit {
+        if self.is_temporary() {
+            return Exit::Temporary;
+        }
+        if self.is_permission() {
+            return Exit::Denied;
+        }
+        match self {
+            Self::Open(OpenError::Read(_)) => Exit::Failed,
+            Self::Open(_)
+            | Self::Plan(_)
+            | Self::TooManyRejects { .. }
+            | Self::TooManyRejectsPercent { .. }
+            | Self::WouldEmpty { .. }
+            | Self::Changed { .. } => Exit::DataGate,
+            Self::Name(_) => Exit::Usage,
+            Self::Store(_)
+            | Self::Stream(_)
+            | Self::Database(_)
+            | Self::NoTable { .. }
+            | Self::Shape { .. }
+            | Self::TableGone { .. }
+            | Self::Busy
+            | Self::Panicked(_) => Exit::Failed,
+        }
+    }
+
+    /// Whether the same load can succeed later with nobody changing anything.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Open(OpenError::Read(error)) | Self::Stream(StreamError::Read(error)) => {
+                store_error(error).is_some_and(StoreError::is_retryable)
+            }
+            Self::Database(error) => error.is_temporary(),
+            Self::Busy => true,
+            Self::Open(_)
+            | Self::Plan(_)
+            | Self::Stream(_)
+            | Self::Name(_)
+            | Self::NoTable { .. }
+            | Self::Shape { .. }
+            | Self::TooManyRejects { .. }
+            | Self::TooManyRejectsPercent { .. }
+            | Self::WouldEmpty { .. }
+            | Self::TableGone { .. }
+            | Self::Changed { .. }
+            | Self::Panicked(_) => false,
+        }
+    }
+
+    /// Whether credentials or rights are what is missing.
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_permission(),
+            Self::Open(OpenError::Read(error)) | Self::Stream(StreamError::Read(error)) => {
+                store_error(error).is_some_and(StoreError::is_permission)
+            }
+            Self::Database(error) => error.is_permission(),
+            Self::Open(_)
+            | Self::Plan(_)
+            | Self::Stream(_)
+            | Self::Name(_)
+            | Self::NoTable { .. }
+            | Self::Shape { .. }
+            | Self::TooManyRejects { .. }
+            | Self::TooManyRejectsPercent { .. }
+            | Self::WouldEmpty { .. }
+            | Self::TableGone { .. }
+            | Self::Changed { .. }
+            | Self::Busy
+            | Self::Panicked(_) => false,
+        }
+    }
+
+    /// Whether the same bytes under the same pipeline would fail again, so that a plain run need not try.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Open(OpenError::Read(_)) => false,
+            Self::Store(StoreError::Decompress(_))
+            | Self::Open(_)
+            | Self::Plan(_)
+            | Self::TooManyRejects { .. }
+            | Self::TooManyRejectsPercent { .. }
+            | Self::WouldEmpty { .. } => true,
+            Self::Stream(StreamError::Read(error)) => matches!(store_error(error), Some(StoreError::Decompress(_))),
+            Self::Database(error) => error.is_permanent(),
+            Self::Store(_)
+            | Self::Stream(_)
+            | Self::Name(_)
+            | Self::NoTable { .. }
+            | Self::Shape { .. }
+            | Self::TableGone { .. }
+            | Self::Changed { .. }
+            | Self::Busy
+            | Self::Panicked(_) => false,
+        }
+    }
+
+    /// Whether the next object would fail the same way: the network, the credentials, the table.
+    pub fn concerns_all(&self) -> bool {
+        match self {
+            Self::Busy | Self::Store(StoreError::ObjectChanged { .. }) => false,
+            Self::Open(OpenError::Read(error)) | Self::Stream(StreamError::Read(error))
+                if matches!(store_error(error), Some(StoreError::ObjectChanged { .. })) =>
+            {
+                false
+            }
+            Self::Shape { .. } | Self::NoTable { .. } => true,
+            _ => self.is_temporary() || self.is_permission(),
+        }
+    }
+
+    /// What to try, most promising first.
+    pub fn help(&self) -> Vec<String> {
+        match self {
+            Self::Open(OpenError::Encoding { found, .. }) => {
+                vec![format!("write encoding = {:?} under [source] for such objects", found.to_lowercase())]
+            }
+            Self::Open(OpenError::NotCsv(_)) => vec!["export the data as CSV and upload that".into()],
+            Self::Plan(PlanError::MissingLabels { header, .. }) => vec![
+                format!("the header has: {}", header.join(", ")),
+                "name a label with `from`, or allow it to be missing with missing_columns = \"null\" under [drift]".into(),
+            ],
+            Self::Plan(PlanError::DuplicateLabel { .. }) => vec!["rename one of the two in the file".into()],
+            Self::NoTable { table } => {
+                vec![format!("make {table} with what `etl-runner ddl` prints, or set create = true under [target]")]
+            }
+            Self::Shape { problems, .. } => problems.iter().map(ToString::to_string).collect(),
+            Self::TooManyRejects { .. } | Self::TooManyRejectsPercent { .. } => vec![
+                "`etl-runner rejects list LOAD` shows the first of them".into(),
+                "repair the file, or raise `limit` under [errors]".into(),
+            ],
+            Self::WouldEmpty { .. } => vec!["delete the rows by hand if that is what you want".into()],
+            Self::TableGone { .. } => vec!["`etl-runner run --reload` loads it again".into()],
+            Self::Changed { .. } => vec!["`etl-runner run --reload` takes the new bytes".into()],
+            Self::Busy => vec!["try again when the other run has ended".into()],
+            Self::Store(_) | Self::Open(_) | Self::Stream(_) | Self::Database(_) | Self::Name(_) | Self::Plan(_) => {
+                Vec::new()
+            }
+            Self::Panicked(_) => vec!["this is a bug of etl-runner; nothing was loaded".into()],
+        }
+    }
+
+    /// The error and its causes on one line, the unit a log search returns.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = self.source();
+        while let Some(error) = next {
+            let cause = error.to_string();
+            if !text.ends_with(&cause) {
+                text = format!("{text}: {cause}");
+            }
+            next = error.source();
+        }
+        text
+    }
+}
+
+/// The store's own error inside an error of reading.
+fn store_error(error: &std::io::Error) -> Option<&StoreError> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}

@@ -1,0 +1,376 @@
+//! What a load is, how it can end, and its balance.
+//!
+//! The ledger is the table of finished loads; what stands there is the truth about what is loaded. This module holds
+//! its terms and the questions that need no database. Never: SQL; that is in [`crate::database`].
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::database::TableName;
+
+/// How a load stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadState {
+    /// Only visible inside the transaction that writes the rows.
+    Loading,
+    /// Its rows are in the table.
+    Loaded,
+    /// Its rows were deleted because a later load took their place.
+    Replaced,
+    /// Never loaded: a newer version of the same object was already there.
+    Superseded,
+    /// Its rows were taken back by a person.
+    Undone,
+    /// Nothing of it is in the table.
+    Failed,
+}
+
+impl LoadState {
+    pub const ALL: [Self; 6] =
+        [Self::Loading, Self::Loaded, Self::Replaced, Self::Superseded, Self::Undone, Self::Failed];
+
+    /// The word stored in the ledger and shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Loaded => "loaded",
+            Self::Replaced => "replaced",
+            Self::Superseded => "superseded",
+            Self::Undone => "undone",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The state of a word; `None` for one this version does not know.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for LoadState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A moment in UTC, to the microsecond, as microseconds since 1970-01-01. Prints as RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let micros = |duration: std::time::Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => micros(since),
+            Err(before) => -micros(before.duration()),
+        })
+    }
+}
+
+impl Timestamp {
+    /// Reads what [`Timestamp`] prints; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |from: usize, len: usize| text.get(from..from + len)?.parse::<i64>().ok();
+        let mark = |at: usize| text.as_bytes().get(at).copied();
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (26, b'Z')];
+        if text.len() != 27 || marks.iter().any(|&(at, byte)| mark(at) != Some(byte)) {
+            return None;
+        }
+        let days = days_from_civil(number(0, 4)?, number(5, 2)?, number(8, 2)?);
+        let seconds = ((days * 24 + number(11, 2)?) * 60 + number(14, 2)?) * 60 + number(17, 2)?;
+        Some(Self(seconds * 1_000_000 + number(20, 6)?))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
+        let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        let (year, month, day) = civil_from_days(days);
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Days since 1970-01-01 of a date of the Gregorian calendar, counted in eras of 400 years that start on 1 March.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, of_year - (153 * shifted + 2) / 5 + 1)
+}
+
+/// One immutable content of an object, as far as the store can tell contents apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ObjectVersion {
+    /// `s3://bucket/key` or `file:///…`.
+    pub uri: String,
+    /// Below the store's prefix, as people name it.
+    pub key: String,
+    /// The store's version id, else what stands in for one (etag and size; size, mtime and inode).
+    pub version: String,
+    pub etag: Option<String>,
+    pub size: Option<u64>,
+    pub last_modified: Option<Timestamp>,
+}
+
+/// Which earlier loads of the table give way to this one. They are marked `replaced` in its transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Replaces {
+    #[default]
+    Nothing,
+    /// These loads: `--reload`, or an object whose content changed.
+    Loads(Vec<i64>),
+    /// Whatever is loaded in the table: mode `replace`.
+    Table,
+}
+
+/// A load about to begin.
+#[derive(Clone, Debug)]
+pub struct NewLoad {
+    pub run_id: Uuid,
+    pub pipeline: String,
+    /// Hash of the compiled plan: another hash means the same bytes could give other rows.
+    pub pipeline_hash: String,
+    /// As [`crate::database::Database::resolve`] gave it.
+    pub table: TableName,
+    pub table_oid: Option<u32>,
+    pub object: ObjectVersion,
+    pub started_at: Timestamp,
+    pub runner_version: String,
+    pub replaces: Replaces,
+}
+
+/// What became of the records of one load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub read: u64,
+    pub loaded: u64,
+    pub rejected: u64,
+    pub filtered: u64,
+    pub duplicates: u64,
+    /// Blank and comment lines, outside the balance.
+    pub skipped: u64,
+}
+
+impl Counts {
+    /// Whether each record is exactly one of loaded, rejected, filtered, duplicate.
+    pub fn balance_holds(&self) -> bool {
+        [self.loaded, self.rejected, self.filtered, self.duplicates]
+            .into_iter()
+            .try_fold(0u64, u64::checked_add)
+            .is_some_and(|sum| sum == self.read)
+    }
+}
+
+/// What is known of a load once its object is read to the end, or reading stopped.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    pub counts: Counts,
+    /// Bytes after decompression.
+    pub bytes: u64,
+    /// SHA-256 of the object's stored bytes in hex, when all of them were read.
+    pub content_sha256: Option<String>,
+    pub finished_at: Timestamp,
+    /// What the header and the dialect had to say: ignored columns, a sniffed delimiter.
+    pub note: serde_json::Value,
+}
+
+/// One row of the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoadRow {
+    pub id: i64,
+    pub run_id: Uuid,
+    pub pipeline: String,
+    pub pipeline_hash: String,
+    pub table: TableName,
+    pub table_oid: Option<u32>,
+    pub object: ObjectVersion,
+    pub content_sha256: Option<String>,
+    pub state: LoadState,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    pub counts: Counts,
+    pub bytes: u64,
+    pub runner_version: String,
+    pub first_error: Option<String>,
+    /// The same version under the same pipeline would fail again.
+    pub permanent: bool,
+    pub replaced_by: Option<i64>,
+    pub note: serde_json::Value,
+}
+
+/// A record set aside, as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredReject {
+    pub record: u64,
+    pub line: u64,
+    pub offset: u64,
+    /// Name of the field at fault; `None` is the record as a whole.
+    pub field: Option<String>,
+    /// One of [`transform::Code`].
+    pub code: String,
+    pub message: String,
+    pub raw: Vec<u8>,
+}
+
+/// How an object version found in the store stands in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Standing<'a> {
+    /// Never seen, or its last failure may not repeat.
+    New,
+    /// These bytes are in the table.
+    Loaded { load: &'a LoadRow, pipeline_changed: bool },
+    /// Other, older bytes of this object are in the table.
+    Changed { loaded: &'a LoadRow },
+    /// Other, newer bytes of this object are in the table.
+    Older { loaded: &'a LoadRow },
+    /// These bytes were in the table and gave way to a later load.
+    Replaced(&'a LoadRow),
+    /// A person took them back; a plain run leaves it at that.
+    Undone(&'a LoadRow),
+    /// They failed for a cause that stays, under this very pipeline.
+    Failed(&'a LoadRow),
+}
+
+/// Judges an object version by the rows [`crate::database::Database::look_up`] gave for its table.
+pub fn standing<'a>(history: &'a [LoadRow], object: &ObjectVersion, pipeline_hash: &str) -> Standing<'a> {
+    let rows = || history.iter().filter(|row| row.object.uri == object.uri);
+    if let Some(live) = rows().find(|row| row.state == LoadState::Loaded) {
+        let same_etag = object.etag.is_some() && object.etag == live.object.etag && object.size == live.object.size;
+        if live.object.version == object.version || same_etag {
+            return Standing::Loaded { load: live, pipeline_changed: live.pipeline_hash != pipeline_hash };
+        }
+        let older = matches!((object.last_modified, live.object.last_modified), (Some(this), Some(that)) if this < that);
+        return if older { Standing::Older { loaded: live } } else { Standing::Changed { loaded: live } };
+    }
+    let latest = rows().filter(|row| row.object.version == object.version).max_by_key(|row| row.id);
+    match latest {
+        None => Standing::New,
+        Some(row) => match row.state {
+            LoadState::Undone => Standing::Undone(row),
+            LoadState::Replaced => Standing::Replaced(row),
+            LoadState::Failed if row.permanent && row.pipeline_hash == pipeline_hash => Standing::Failed(row),
+            LoadState::Failed | LoadState::Superseded | LoadState::Loading | LoadState::Loaded => Standing::New,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(version: &str, modified: i64) -> ObjectVersion {
+        ObjectVersion {
+            uri: "s3://b/k".into(),
+            key: "k".into(),
+            version: version.into(),
+            etag: None,
+            size: Some(1),
+            last_modified: Some(Timestamp(modified)),
+        }
+    }
+
+    fn row(id: i64, state: LoadState, object: ObjectVersion) -> LoadRow {
+        LoadRow {
+            id,
+            run_id: Uuid::nil(),
+            pipeline: "p".into(),
+            pipeline_hash: "h".into(),
+            table: TableName::parse("public.t").unwrap(),
+            table_oid: None,
+            object,
+            content_sha256: None,
+            state,
+            started_at: Timestamp(0),
+            finished_at: None,
+            counts: Counts::default(),
+            bytes: 0,
+            runner_version: "0".into(),
+            first_error: None,
+            permanent: true,
+            replaced_by: None,
+            note: serde_json::Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_balance_holds_only_when_every_record_is_accounted_for() {
+        let counts = Counts { read: 10, loaded: 6, rejected: 2, filtered: 1, duplicates: 1, skipped: 99 };
+        assert!(counts.balance_holds());
+        assert!(!Counts { loaded: 5, ..counts }.balance_holds());
+        assert!(!Counts { loaded: u64::MAX, ..counts }.balance_holds());
+    }
+
+    #[test]
+    fn timestamps_print_as_rfc_3339_and_read_back() {
+        let leap_day = Timestamp(1_709_210_096_789_012);
+        assert_eq!(leap_day.to_string(), "2024-02-29T12:34:56.789012Z");
+        for micros in [0, 1, -1, leap_day.0, -62_135_596_800_000_000, 253_402_300_799_999_999] {
+            assert_eq!(Timestamp::parse(&Timestamp(micros).to_string()), Some(Timestamp(micros)));
+        }
+        assert_eq!(Timestamp(-1).to_string(), "1969-12-31T23:59:59.999999Z");
+        assert_eq!(Timestamp::parse("2024-02-29 12:34:56"), None);
+    }
+
+    #[test]
+    fn states_read_back_as_they_are_written() {
+        for state in LoadState::ALL {
+            assert_eq!(LoadState::parse(state.as_str()), Some(state));
+        }
+        assert_eq!(LoadState::parse("Loaded"), None);
+    }
+
+    #[test]
+    fn the_same_bytes_are_loaded_once_however_the_store_names_them() {
+        let mut first = object("v1", 1);
+        first.etag = Some("e".into());
+        let mut copied = object("v2", 2);
+        copied.etag = Some("e".into());
+        let history = [row(1, LoadState::Loaded, first.clone())];
+        let loaded = Standing::Loaded { load: &history[0], pipeline_changed: false };
+        assert_eq!(standing(&history, &first, "h"), loaded);
+        assert_eq!(standing(&history, &copied, "h"), loaded);
+        let changed = Standing::Loaded { load: &history[0], pipeline_changed: true };
+        assert_eq!(standing(&history, &first, "other"), changed);
+    }
+
+    #[test]
+    fn a_newer_version_is_a_change_and_an_older_one_is_not() {
+        let history = [row(1, LoadState::Loaded, object("v2", 5))];
+        assert_eq!(standing(&history, &object("v3", 6), "h"), Standing::Changed { loaded: &history[0] });
+        assert_eq!(standing(&history, &object("v1", 4), "h"), Standing::Older { loaded: &history[0] });
+    }
+
+    #[test]
+    fn undone_and_permanently_failed_loads_are_left_alone() {
+        let undone = [row(1, LoadState::Undone, object("v1", 1))];
+        assert_eq!(standing(&undone, &object("v1", 1), "h"), Standing::Undone(&undone[0]));
+        let failed = [row(1, LoadState::Failed, object("v1", 1))];
+        assert_eq!(standing(&failed, &object("v1", 1), "h"), Standing::Failed(&failed[0]));
+        assert_eq!(standing(&failed, &object("v1", 1), "another pipeline"), Standing::New);
+        assert_eq!(standing(&failed, &object("v2", 1), "h"), Standing::New);
+        let passing = [LoadRow { permanent: false, ..failed[0].clone() }];
+        assert_eq!(standing(&passing, &object("v1", 1), "h"), Standing::New);
+    }
+}

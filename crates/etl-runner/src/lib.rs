@@ -1,0 +1,17 @@
+//! Carries objects of a store through a pipeline's checks and transforms into a database, exactly once.
+//!
+//! [`run`] finds the objects that are new, [`load`] brings one of them into its table: one transaction holds the
+//! ledger's row, the rows and the rejects, so that any crash, retry or second runner leaves the same table.
+//!
+//! The way of a byte: `objects` → [`stream`] (cut, transform, in parallel and in file order) → [`load`] (segments,
+//! limits) → [`database`] (COPY or INSERT, ledger). Each stage hands on and never reaches back.
+
+pub mod database;
+mod error;
+pub mod ledger;
+pub mod load;
+pub mod report;
+pub mod run;
+pub mod stream;
+
+pub use error::LoadError;

@@ -1,0 +1,540 @@
+//! One object version into one table, all or nothing.
+//!
+//! The order of the stages, and nothing of how they are done: open the object and compile the plan (nothing is touched
+//! yet), begin the load with its ledger row, stream batches into segments with the rejects of each between them, judge
+//! the limits, commit. Whatever fails on the way leaves nothing but a `failed` row in the ledger.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use objects::{Compression, Decompressed, Limits, ObjectMeta, ObjectReader, Store};
+use transform::pipeline::{Errors, Mode};
+use transform::{ColumnType, Discard, HeaderReport, Pipeline, Plan, RejectedRecord, RowRef, RowSink};
+use uuid::Uuid;
+
+use crate::database::{
+    Begin, CopyEncoder, CopyFormat, CopyTextEncoder, Database, LiveTable, LoadTransaction, SqliteRows, TableName,
+    compare, written_columns,
+};
+use crate::error::LoadError;
+use crate::ledger::{Counts, NewLoad, ObjectVersion, Replaces, StoredReject, Timestamp, Totals};
+use crate::report::{LoadReport, Outcome, RejectLine, RejectTotal};
+use crate::stream::{self, Batches, Opened};
+
+/// Rows of one COPY statement, in bytes. PostgreSQL answers a COPY only at its end, so a refusal stops within one
+/// segment; larger segments gain nothing measurable.
+const SEGMENT: usize = 32 * 1024 * 1024;
+/// Rejects shown with a report.
+const SHOWN_REJECTS: usize = 10;
+/// Rejects and their bytes held back before a segment is ended for their sake.
+const HELD_REJECTS: usize = 4_000;
+const HELD_REJECT_BYTES: usize = 4 * 1024 * 1024;
+/// `errors.limit.percent` is judged from this many records on: one bad record of three is no trend.
+const PERCENT_FROM: u64 = 1_000;
+
+/// A pipeline and the table it means in one database.
+#[derive(Debug)]
+pub struct Target<'a> {
+    pub pipeline: &'a Pipeline,
+    /// Changes when the pipeline would make other rows of the same bytes.
+    pub pipeline_hash: &'a str,
+    /// Resolved.
+    pub table: &'a TableName,
+}
+
+/// One object to be loaded.
+#[derive(Debug)]
+pub struct Task<'a> {
+    pub target: &'a Target<'a>,
+    pub store: &'a Store,
+    pub object: &'a ObjectMeta,
+    pub version: ObjectVersion,
+    pub replaces: Replaces,
+    pub run_id: Uuid,
+    /// Everything but the database.
+    pub dry_run: bool,
+    pub workers: usize,
+}
+
+/// Told how far a load is: bytes read of the object as stored, records read.
+pub type Advance<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
+/// Loads one object. Never fails as a function: how it ended is in the report.
+pub async fn load(database: &mut Database, task: &Task<'_>, advance: Advance<'_>) -> LoadReport {
+    let started = Instant::now();
+    let mut progress = Progress::new(Timestamp::from(SystemTime::now()));
+    let ended = attempt(database, task, &mut progress, advance).await;
+    let outcome = match ended {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let load = record_failure(database, task, &mut progress, &error).await;
+            Outcome::failed(&error, load)
+        }
+    };
+    progress.report(task, outcome, started.elapsed().as_secs_f64())
+}
+
+/// What is known of a load so far.
+#[derive(Debug)]
+struct Progress {
+    started_at: Timestamp,
+    counts: Counts,
+    bytes: u64,
+    content_sha256: Option<String>,
+    totals_by_rule: HashMap<(&'static str, Option<String>), u64>,
+    first_rejects: Vec<StoredReject>,
+    notes: Vec<String>,
+    note: serde_json::Map<String, serde_json::Value>,
+}
+
+async fn attempt(
+    database: &mut Database,
+    task: &Task<'_>,
+    progress: &mut Progress,
+    advance: Advance<'_>,
+) -> Result<Outcome, LoadError> {
+    let pipeline = task.target.pipeline;
+    // The object before the table: an object that is no CSV should not have made anything.
+    let opened = open(task, progress).await?;
+    let live = database.describe(task.target.table).await?;
+    let encoding = fit(database, task, live.as_ref())?;
+    let (plan, header) = Plan::compile(pipeline, opened.grammar(), opened.header(), &encoding.columns)?;
+    progress.note_header(&opened, &header);
+
+    if task.dry_run {
+        let batches = stream::transform(opened, &plan, task.workers, || Discard);
+        drain(batches, task, &plan, progress, advance).await?;
+        return Ok(Outcome::WouldLoad);
+    }
+
+    let new = NewLoad {
+        table_oid: live.as_ref().and_then(|table| table.oid),
+        replaces: task.replaces.clone(),
+        ..task.target.new_load(task.run_id, &task.version, progress.started_at)
+    };
+    let mut transaction = match database.begin_load(&new).await? {
+        Begin::Started(transaction) => *transaction,
+        Begin::Busy => return Err(LoadError::Busy),
+        Begin::AlreadyLoaded(row) => {
+            let pipeline_changed = row.pipeline_hash != task.target.pipeline_hash;
+            return Ok(Outcome::AlreadyLoaded { load: row.id, pipeline_changed });
+        }
+    };
+    let filled = fill(&mut transaction, task, live.as_ref(), opened, &plan, progress, advance).await;
+    if let Err(error) = filled {
+        transaction.abort().await;
+        return Err(error);
+    }
+    let load = transaction.id();
+    transaction.finish(database, &progress.totals()).await?;
+    Ok(Outcome::Loaded { load })
+}
+
+/// Opens the pinned version and reads as far as the header.
+async fn open(task: &Task<'_>, progress: &mut Progress) -> Result<Opened<Decompressed<ObjectReader>>, LoadError> {
+    let reader = task.store.reader(task.object).await?;
+    let pipeline = task.target.pipeline.clone();
+    let (opened, compression) = tokio::task::spawn_blocking(move || {
+        let source = Decompressed::new(reader, Limits::default())?;
+        let compression = source.compression();
+        Ok::<_, LoadError>((stream::open(source, &pipeline)?, compression))
+    })
+    .await
+    .map_err(LoadError::Panicked)??;
+    if compression != Compression::Plain {
+        progress.note("compression", compression.to_string());
+    }
+    if compression != Compression::of_name(&task.object.key) {
+        progress.notes.push(format!("the name says {}, the content is {compression}", Compression::of_name(&task.object.key)));
+    }
+    Ok(opened)
+}
+
+/// Checks the table against the pipeline, and says how its rows are encoded.
+fn fit(
+    database: &Database,
+    task: &Task<'_>,
+    live: Option<&LiveTable>,
+) -> Result<crate::database::TableEncoding, LoadError> {
+    let pipeline = task.target.pipeline;
+    let Some(table) = live else {
+        if !pipeline.target.create {
+            return Err(LoadError::NoTable { table: task.target.table.to_string() });
+        }
+        let columns = pipeline.schema.fields.iter().map(|field| field.column_type()).collect();
+        return Ok(crate::database::TableEncoding { columns, text: false });
+    };
+    let problems = compare(pipeline, table, database.dialect())?;
+    if !problems.is_empty() {
+        return Err(LoadError::Shape { table: table.name.to_string(), problems });
+    }
+    Ok(table.encoding(pipeline))
+}
+
+/// Everything between the load's first row and its commit.
+async fn fill(
+    transaction: &mut LoadTransaction,
+    task: &Task<'_>,
+    live: Option<&LiveTable>,
+    opened: Opened<Decompressed<ObjectReader>>,
+    plan: &Plan,
+    progress: &mut Progress,
+    advance: Advance<'_>,
+) -> Result<(), LoadError> {
+    let pipeline = task.target.pipeline;
+    let made;
+    let table = match live {
+        Some(table) => table,
+        None => {
+            made = transaction.create_table(pipeline).await?;
+            progress.notes.push(format!("made the table {}", made.name));
+            &made
+        }
+    };
+    let deleted = match task.replaces {
+        Replaces::Nothing => 0,
+        Replaces::Loads(_) => transaction.delete_previous().await?,
+        Replaces::Table => transaction.delete_all_rows().await?,
+    };
+    if deleted > 0 {
+        progress.notes.push(format!("{deleted} earlier rows gave way"));
+    }
+    let encoding = table.encoding(pipeline);
+    let load_id = pipeline.target.lineage.then(|| transaction.id());
+    let workers = task.workers;
+    let columns: Arc<[ColumnType]> = encoding.columns.into();
+    // Buffers the connection has sent come back to the encoders.
+    let spare = Spare::default();
+    let kind = match transaction {
+        LoadTransaction::Sqlite(_) => Kind::Sqlite,
+        LoadTransaction::Postgres(_) if encoding.text => Kind::Text,
+        LoadTransaction::Postgres(_) => Kind::Binary,
+    };
+    let make = {
+        let spare = spare.clone();
+        move || match kind {
+            Kind::Binary => Rows::Binary(CopyEncoder::new(columns.clone(), load_id, spare.take())),
+            Kind::Text => Rows::Text(CopyTextEncoder::new(columns.clone(), load_id, spare.take())),
+            Kind::Sqlite => Rows::Sqlite(SqliteRows::new(&columns, load_id)),
+        }
+    };
+    let mut batches = stream::transform(opened, plan, workers, make);
+    let mut segments = Segments::new(transaction, written_columns(pipeline), kind, spare);
+    while let Some(batch) = batches.next().await? {
+        let rejects = progress.take(task, plan, &batch.tally.rejects, batch.tally.read, batch.tally.skipped)?;
+        progress.counts.loaded += batch.tally.loaded;
+        segments.take(batch.rows, rejects).await?;
+        progress.bytes = batches.bytes_read();
+        advance(progress.bytes, progress.counts.read);
+    }
+    let summary = tokio::task::spawn_blocking({
+        let source = batches.finish().await?;
+        move || source.finish()
+    })
+    .await
+    .map_err(LoadError::Panicked)??;
+    progress.content_sha256 = Some(summary.sha256.to_string());
+    segments.finish().await?;
+    progress.judge_percent(pipeline.errors)?;
+    if pipeline.target.mode == Mode::Replace && progress.counts.loaded == 0 {
+        return Err(LoadError::WouldEmpty { table: table.name.to_string() });
+    }
+    Ok(())
+}
+
+/// A dry run: the same reading and the same rules, and nobody to give the rows to.
+async fn drain(
+    mut batches: Batches<Decompressed<ObjectReader>, Discard>,
+    task: &Task<'_>,
+    plan: &Plan,
+    progress: &mut Progress,
+    advance: Advance<'_>,
+) -> Result<(), LoadError> {
+    while let Some(batch) = batches.next().await? {
+        progress.take(task, plan, &batch.tally.rejects, batch.tally.read, batch.tally.skipped)?;
+        progress.counts.loaded += batch.tally.loaded;
+        progress.bytes = batches.bytes_read();
+        advance(progress.bytes, progress.counts.read);
+    }
+    let source = batches.finish().await?;
+    let summary = tokio::task::spawn_blocking(move || source.finish()).await.map_err(LoadError::Panicked)??;
+    progress.content_sha256 = Some(summary.sha256.to_string());
+    progress.judge_percent(task.target.pipeline.errors)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Binary,
+    Text,
+    Sqlite,
+}
+
+/// The rows of one block in the form the database takes them.
+#[derive(Debug)]
+enum Rows {
+    Binary(CopyEncoder),
+    Text(CopyTextEncoder),
+    Sqlite(SqliteRows),
+}
+
+impl RowSink for Rows {
+    #[inline]
+    fn row(&mut self, row: RowRef<'_>) {
+        match self {
+            Self::Binary(rows) => rows.row(row),
+            Self::Text(rows) => rows.row(row),
+            Self::Sqlite(rows) => rows.row(row),
+        }
+    }
+}
+
+/// Empty buffers between the connection and the encoders.
+#[derive(Clone, Debug, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn put(&self, buffer: Vec<u8>) {
+        if buffer.capacity() > 0 {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+    }
+}
+
+/// Rows into COPY statements of bounded size, rejects between them.
+struct Segments<'a> {
+    transaction: &'a mut LoadTransaction,
+    columns: Vec<String>,
+    kind: Kind,
+    spare: Spare,
+    /// Bytes of the COPY statement that is open.
+    sent: Option<usize>,
+    rejects: Vec<StoredReject>,
+    reject_bytes: usize,
+}
+
+impl<'a> Segments<'a> {
+    fn new(transaction: &'a mut LoadTransaction, columns: Vec<String>, kind: Kind, spare: Spare) -> Self {
+        Self { transaction, columns, kind, spare, sent: None, rejects: Vec::new(), reject_bytes: 0 }
+    }
+
+    async fn take(&mut self, rows: Rows, rejects: Vec<StoredReject>) -> Result<(), LoadError> {
+        match rows {
+            Rows::Binary(rows) => self.send(rows.finish()).await?,
+            Rows::Text(rows) => self.send(rows.finish()).await?,
+            Rows::Sqlite(rows) => {
+                if let LoadTransaction::Sqlite(load) = &mut *self.transaction {
+                    load.insert(&self.columns, rows).await?;
+                }
+            }
+        }
+        self.reject_bytes += rejects.iter().map(|reject| reject.raw.len()).sum::<usize>();
+        self.rejects.extend(rejects);
+        let full = self.sent.is_some_and(|sent| sent >= SEGMENT);
+        let held = self.rejects.len() >= HELD_REJECTS || self.reject_bytes >= HELD_REJECT_BYTES;
+        if full || held {
+            self.end_segment().await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), LoadError> {
+        let LoadTransaction::Postgres(load) = &mut *self.transaction else { return Ok(()) };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if self.sent.is_none() {
+            let format = if self.kind == Kind::Text { CopyFormat::Text } else { CopyFormat::Binary };
+            load.start_copy(&self.columns, format).await?;
+        }
+        self.sent = Some(self.sent.unwrap_or(0) + bytes.len());
+        self.spare.put(load.send(bytes).await?);
+        Ok(())
+    }
+
+    async fn end_segment(&mut self) -> Result<(), LoadError> {
+        if let LoadTransaction::Postgres(load) = &mut *self.transaction
+            && self.sent.take().is_some()
+        {
+            load.finish_copy().await?;
+        }
+        if !self.rejects.is_empty() {
+            self.transaction.write_rejects(&self.rejects).await?;
+            self.rejects.clear();
+            self.reject_bytes = 0;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<(), LoadError> {
+        self.end_segment().await
+    }
+}
+
+impl Progress {
+    fn new(started_at: Timestamp) -> Self {
+        Self {
+            started_at,
+            counts: Counts::default(),
+            bytes: 0,
+            content_sha256: None,
+            totals_by_rule: HashMap::new(),
+            first_rejects: Vec::new(),
+            notes: Vec::new(),
+            note: serde_json::Map::new(),
+        }
+    }
+
+    fn note(&mut self, key: &str, value: impl Into<serde_json::Value>) {
+        self.note.insert(key.to_owned(), value.into());
+    }
+
+    fn note_header<R>(&mut self, opened: &Opened<R>, header: &HeaderReport) {
+        if opened.sniffed() {
+            let delimiter = char::from(opened.grammar().delimiter()).to_string();
+            self.notes.push(format!("took {delimiter:?} for the delimiter; name it under [dialect] to be sure"));
+            self.note("delimiter_sniffed", delimiter);
+        }
+        if !header.ignored.is_empty() {
+            self.notes.push(format!("ignored columns: {}", header.ignored.join(", ")));
+            self.note("ignored_columns", header.ignored.clone());
+        }
+        if !header.missing.is_empty() {
+            self.notes.push(format!("missing columns, loaded as NULL: {}", header.missing.join(", ")));
+            self.note("missing_columns", header.missing.clone());
+        }
+    }
+
+    /// Takes a block's counts and rejects; fails at the reject that goes over the limit, in file order.
+    fn take(
+        &mut self,
+        task: &Task<'_>,
+        plan: &Plan,
+        rejects: &[RejectedRecord],
+        read: u64,
+        skipped: u64,
+    ) -> Result<Vec<StoredReject>, LoadError> {
+        self.counts.read += read;
+        self.counts.skipped += skipped;
+        let mut stored = Vec::with_capacity(rejects.len());
+        let limit = task.target.pipeline.errors.limit_rows;
+        for reject in rejects {
+            self.counts.rejected += 1;
+            let reject = store_reject(plan, reject);
+            *self.totals_by_rule.entry((reject.0, reject.1.field.clone())).or_default() += 1;
+            // What a failed load may keep is bounded by the database.
+            if self.first_rejects.len() < 100 {
+                self.first_rejects.push(reject.1.clone());
+            }
+            if let Some(limit) = limit
+                && self.counts.rejected > limit
+            {
+                return Err(LoadError::TooManyRejects { limit, line: reject.1.line, record: reject.1.record });
+            }
+            stored.push(reject.1);
+        }
+        Ok(stored)
+    }
+
+    fn judge_percent(&self, errors: Errors) -> Result<(), LoadError> {
+        let Counts { read, rejected, .. } = self.counts;
+        match errors.limit_percent {
+            Some(limit) if read >= PERCENT_FROM && rejected as f64 * 100.0 > limit * read as f64 => {
+                Err(LoadError::TooManyRejectsPercent { limit, read, rejected })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            counts: self.counts,
+            bytes: self.bytes,
+            content_sha256: self.content_sha256.clone(),
+            finished_at: Timestamp::from(SystemTime::now()),
+            note: serde_json::Value::Object(self.note.clone()),
+        }
+    }
+
+    fn report(self, task: &Task<'_>, outcome: Outcome, seconds: f64) -> LoadReport {
+        let mut reject_totals: Vec<RejectTotal> = self
+            .totals_by_rule
+            .into_iter()
+            .map(|((code, field), count)| RejectTotal { code, field, count })
+            .collect();
+        reject_totals.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| (a.code, &a.field).cmp(&(b.code, &b.field))));
+        LoadReport {
+            pipeline: task.target.pipeline.name.clone(),
+            table: task.target.table.to_string(),
+            object: task.version.uri.clone(),
+            key: task.object.key.clone(),
+            version: task.version.version.clone(),
+            outcome,
+            counts: self.counts,
+            bytes: self.bytes,
+            seconds,
+            reject_totals,
+            first_rejects: self.first_rejects.into_iter().take(SHOWN_REJECTS).map(RejectLine::from).collect(),
+            notes: self.notes,
+        }
+    }
+}
+
+impl Target<'_> {
+    /// A load of this target that replaces nothing.
+    pub(crate) fn new_load(&self, run_id: Uuid, object: &ObjectVersion, started_at: Timestamp) -> NewLoad {
+        NewLoad {
+            run_id,
+            pipeline: self.pipeline.name.clone(),
+            pipeline_hash: self.pipeline_hash.to_owned(),
+            table: self.table.clone(),
+            table_oid: None,
+            object: object.clone(),
+            started_at,
+            runner_version: env!("CARGO_PKG_VERSION").to_owned(),
+            replaces: Replaces::Nothing,
+        }
+    }
+}
+
+fn store_reject(plan: &Plan, reject: &RejectedRecord) -> (&'static str, StoredReject) {
+    let code = reject.fault.reason.code().as_str();
+    let stored = StoredReject {
+        record: reject.record,
+        line: reject.line,
+        offset: reject.offset,
+        field: plan.field(reject.fault).map(|field| field.name.clone()),
+        code: code.to_owned(),
+        message: plan.message(reject.fault),
+        raw: reject.raw.clone(),
+    };
+    (code, stored)
+}
+
+/// Leaves a `failed` row where that helps: the same hopeless object is then not tried at each run. A failure that
+/// passes by itself, or that a person has to allow, leaves none.
+async fn record_failure(
+    database: &mut Database,
+    task: &Task<'_>,
+    progress: &mut Progress,
+    error: &LoadError,
+) -> Option<i64> {
+    if task.dry_run || error.is_temporary() || error.is_permission() {
+        return None;
+    }
+    let new = task.target.new_load(task.run_id, &task.version, progress.started_at);
+    let text = error.chain();
+    let recorded =
+        database.record_failure(&new, &progress.totals(), &progress.first_rejects, &text, error.is_permanent()).await;
+    match recorded {
+        Ok(id) => Some(id),
+        Err(error) => {
+            progress.notes.push(format!("the failure could not be recorded in the ledger: {error}"));
+            None
+        }
+    }
+}

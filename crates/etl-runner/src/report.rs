@@ -1,0 +1,138 @@
+//! What a run tells: one report per object, as data. How it looks on a terminal is the bin's matter.
+
+use cli::Exit;
+use serde::Serialize;
+
+use crate::error::LoadError;
+use crate::ledger::{Counts, StoredReject};
+
+/// What became of one object.
+#[derive(Clone, Debug, Serialize)]
+pub struct LoadReport {
+    pub pipeline: String,
+    /// As `schema.table`, unquoted.
+    pub table: String,
+    /// Full URI of the object.
+    pub object: String,
+    /// Below the store's prefix, as people name it.
+    pub key: String,
+    pub version: String,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    pub counts: Counts,
+    /// Bytes read, after decompression.
+    pub bytes: u64,
+    pub seconds: f64,
+    /// Rejects by code and field, the most frequent first.
+    pub reject_totals: Vec<RejectTotal>,
+    /// The first rejects, in file order.
+    pub first_rejects: Vec<RejectLine>,
+    /// What a person should know though nothing is wrong: a guessed delimiter, ignored columns, a table that was made.
+    pub notes: Vec<String>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Committed.
+    Loaded { load: i64 },
+    /// Everything but committed: `--dry-run`.
+    WouldLoad,
+    /// This version is in the table already; nothing was done.
+    AlreadyLoaded {
+        load: i64,
+        /// The pipeline is another since: the rows are as the old one made them until `--reload`.
+        pipeline_changed: bool,
+    },
+    /// The same bytes under a new version; nothing was done.
+    SameBytes { load: i64 },
+    /// Left alone, for the reason given.
+    Skipped { reason: SkipReason, load: i64 },
+    /// Nothing of it is in the table.
+    Failed {
+        /// The error and its causes.
+        error: String,
+        help: Vec<String>,
+        #[serde(serialize_with = "exit_code")]
+        exit: Exit,
+        /// What is wrong is not this object's: the next one would fail the same way.
+        concerns_all: bool,
+        /// The row it left in the ledger.
+        load: Option<i64>,
+    },
+}
+
+fn exit_code<S: serde::Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u8(exit.code())
+}
+
+impl Outcome {
+    pub(crate) fn failed(error: &LoadError, load: Option<i64>) -> Self {
+        Self::Failed { error: error.chain(), help: error.help(), exit: error.exit(), concerns_all: error.concerns_all(), load }
+    }
+
+    /// The exit code a run of this object alone ends with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Failed { exit, .. } => *exit,
+            Self::Loaded { .. }
+            | Self::WouldLoad
+            | Self::AlreadyLoaded { .. }
+            | Self::SameBytes { .. }
+            | Self::Skipped { .. } => Exit::Done,
+        }
+    }
+}
+
+/// Why a plain `run` leaves an object alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// It was taken back by `undo`.
+    Undone,
+    /// It failed for a cause that stays, under this very pipeline.
+    Failed,
+    /// A newer version is loaded.
+    Superseded,
+    /// Its bytes changed and the pipeline says `on_change = "ignore"`.
+    Changed,
+}
+
+impl SkipReason {
+    /// What happened, and what to type.
+    pub fn explain(self) -> &'static str {
+        match self {
+            Self::Undone => "it was undone; `--reload` loads it again",
+            Self::Failed => "it failed before under this same pipeline; change one of the two, or use `--reload`",
+            Self::Superseded => "a newer version of it is loaded",
+            Self::Changed => "its bytes changed and the pipeline says on_change = \"ignore\"; `--reload` loads them",
+        }
+    }
+}
+
+/// How often one code stood against one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RejectTotal {
+    pub code: &'static str,
+    pub field: Option<String>,
+    pub count: u64,
+}
+
+/// One reject, without the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RejectLine {
+    pub line: u64,
+    pub record: u64,
+    pub offset: u64,
+    pub field: Option<String>,
+    pub code: String,
+    pub message: String,
+}
+
+impl From<StoredReject> for RejectLine {
+    fn from(reject: StoredReject) -> Self {
+        let StoredReject { line, record, offset, field, code, message, raw: _ } = reject;
+        Self { line, record, offset, field, code, message }
+    }
+}

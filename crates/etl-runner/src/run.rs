@@ -1,0 +1,363 @@
+//! Which objects of a pipeline are to be loaded, and one load after the other.
+
+use std::time::SystemTime;
+
+use objects::{Glob, ObjectMeta, Store, StoreError};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use transform::Pipeline;
+use transform::pipeline::{Mode, OnChange};
+use uuid::Uuid;
+
+use crate::database::{Database, DatabaseError, LoadFilter, NameError, TableName};
+use crate::error::LoadError;
+use crate::ledger::{Counts, LoadRow, LoadState, ObjectVersion, Replaces, Standing, Timestamp, standing};
+use crate::load::{Target, Task, load};
+use crate::report::{LoadReport, Outcome, SkipReason};
+
+/// Objects that were loaded before are counted; so many of them are named.
+const NAMED_ALREADY_LOADED: usize = 20;
+
+/// What a person asked of a run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub run_id: Uuid,
+    /// Load again what is loaded, was undone or failed.
+    pub reload: bool,
+    /// Leave out objects last modified before.
+    pub since: Option<SystemTime>,
+    /// Everything but the database.
+    pub dry_run: bool,
+    /// At most so many objects.
+    pub limit: Option<usize>,
+    /// Threads that transform.
+    pub workers: usize,
+}
+
+/// What a run tells while it is under way.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A load begins; bytes as stored.
+    Begins { key: &'a str, size: u64 },
+    /// Bytes after decompression, records.
+    Advanced { bytes: u64, records: u64 },
+    Ended(&'a LoadReport),
+}
+
+/// Told of events, possibly from another thread than the last.
+pub type Observer<'a> = &'a (dyn Fn(Event<'_>) + Send + Sync);
+
+/// What a run of one pipeline did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RunReport {
+    pub pipeline: String,
+    pub table: String,
+    /// Objects that match the pipeline's glob.
+    pub matched: u64,
+    /// Of those, in the table before this run.
+    pub already_loaded: u64,
+    /// Of those, left out by `--since` or `--limit`, or because mode `replace` takes the newest alone.
+    pub left_out: u64,
+    /// Names below the prefix that are no objects: symbolic links, unreadable files.
+    pub unreadable: u64,
+    /// In the order they were tried. Of the objects loaded before, the first ones are named.
+    pub loads: Vec<LoadReport>,
+    /// The run stopped before all objects were tried, because the next ones would fail the same way.
+    pub stopped_early: bool,
+}
+
+impl RunReport {
+    /// Objects whose load failed.
+    pub fn failed(&self) -> usize {
+        self.loads.iter().filter(|load| matches!(load.outcome, Outcome::Failed { .. })).count()
+    }
+}
+
+/// Why a run could not begin, or could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// With the nearest keys there are.
+    #[error("no object matches {glob} in {store}")]
+    NothingMatches { glob: String, store: String, prefix: String, nearest: Vec<String> },
+    #[error("rows of {table} cannot be told apart without lineage, so nothing of it can be loaded again")]
+    NoReload { table: String },
+}
+
+/// The hash of a pipeline's meaning.
+pub fn pipeline_hash(pipeline: &Pipeline) -> String {
+    let digest = Sha256::digest(pipeline.fingerprint().as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Loads what is new below `glob`.
+pub async fn run(
+    database: &mut Database,
+    store: &Store,
+    pipeline: &Pipeline,
+    glob: &Glob,
+    options: &Options,
+    observer: Observer<'_>,
+) -> Result<RunReport, RunError> {
+    database.ensure_ledger().await?;
+    let table = database.resolve(&TableName::parse(&pipeline.target.table)?).await?;
+    if options.reload && pipeline.target.mode == Mode::Append && !pipeline.target.lineage {
+        return Err(RunError::NoReload { table: table.to_string() });
+    }
+    let hash = pipeline_hash(pipeline);
+    let mut run = Run {
+        target: Target { pipeline, pipeline_hash: &hash, table: &table },
+        database,
+        store,
+        options,
+        observer,
+        report: RunReport { pipeline: pipeline.name.clone(), table: table.to_string(), ..RunReport::default() },
+    };
+    let chosen = run.choose(glob).await?;
+    if run.report.matched == 0 {
+        return Err(RunError::NothingMatches {
+            glob: glob.to_string(),
+            store: store.to_string(),
+            prefix: glob.prefix().to_owned(),
+            nearest: store.nearest_keys(glob.prefix(), 5).await?,
+        });
+    }
+    run.load_all(chosen).await?;
+    Ok(run.report)
+}
+
+struct Run<'a> {
+    target: Target<'a>,
+    database: &'a mut Database,
+    store: &'a Store,
+    options: &'a Options,
+    observer: Observer<'a>,
+    report: RunReport,
+}
+
+impl Run<'_> {
+    /// The objects worth a closer look, oldest first. A page of the listing costs one query, and objects that are
+    /// loaded cost no memory.
+    async fn choose(&mut self, glob: &Glob) -> Result<Vec<ObjectMeta>, RunError> {
+        let table = self.database.describe(self.target.table).await?;
+        let oid = table.as_ref().and_then(|table| table.oid);
+        let mut chosen = Vec::new();
+        let mut lister = self.store.list(glob);
+        while let Some(page) = lister.next_page().await? {
+            self.report.matched += page.len() as u64;
+            let uris: Vec<String> = page.iter().map(|object| self.store.uri_of(&object.key)).collect();
+            let history = self.database.look_up(self.target.table, &uris).await?;
+            for object in page {
+                if self.options.since.is_some_and(|since| object.last_modified < since) {
+                    self.report.left_out += 1;
+                    continue;
+                }
+                let version = self.version(&object);
+                match standing(&history, &version, self.target.pipeline_hash) {
+                    Standing::Loaded { load, pipeline_changed } if !self.options.reload => {
+                        let gone = match &table {
+                            None => Some("is missing"),
+                            Some(_) if load.table_oid.is_some() && load.table_oid != oid => Some("was made anew"),
+                            Some(_) => None,
+                        };
+                        self.already_loaded(&object, load, pipeline_changed, gone);
+                    }
+                    _ => chosen.push(object),
+                }
+            }
+        }
+        self.report.unreadable = lister.skipped_count();
+        chosen.sort_by(|a, b| (a.last_modified, &a.key).cmp(&(b.last_modified, &b.key)));
+        if self.target.pipeline.target.mode == Mode::Replace && chosen.len() > 1 {
+            self.report.left_out += chosen.len() as u64 - 1;
+            chosen.drain(..chosen.len() - 1);
+        }
+        if let Some(limit) = self.options.limit
+            && chosen.len() > limit
+        {
+            self.report.left_out += (chosen.len() - limit) as u64;
+            chosen.truncate(limit);
+        }
+        Ok(chosen)
+    }
+
+    fn already_loaded(&mut self, object: &ObjectMeta, load: &LoadRow, pipeline_changed: bool, gone: Option<&'static str>) {
+        if let Some(what) = gone {
+            let error = LoadError::TableGone { load: load.id, table: self.target.table.to_string(), what };
+            self.end(self.judged(object, Outcome::failed(&error, None)));
+            return;
+        }
+        self.report.already_loaded += 1;
+        if self.report.already_loaded <= NAMED_ALREADY_LOADED as u64 {
+            self.end(self.judged(object, Outcome::AlreadyLoaded { load: load.id, pipeline_changed }));
+        }
+    }
+
+    async fn load_all(&mut self, chosen: Vec<ObjectMeta>) -> Result<(), RunError> {
+        let count = chosen.len();
+        for (index, listed) in chosen.into_iter().enumerate() {
+            let report = self.load_one(listed).await?;
+            // What ails the network, the credentials or the database ails the next object too.
+            let hopeless = matches!(report.outcome, Outcome::Failed { concerns_all: true, .. });
+            self.end(report);
+            if hopeless && index + 1 < count {
+                self.report.stopped_early = true;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_one(&mut self, listed: ObjectMeta) -> Result<LoadReport, RunError> {
+        // A listing of S3 knows no version ids; this look does, and pins what is read.
+        let object = match self.store.head(&listed.key).await {
+            Ok(object) => object,
+            Err(error) => return Ok(self.judged(&listed, Outcome::failed(&error.into(), None))),
+        };
+        let version = self.version(&object);
+        let history = self.database.look_up(self.target.table, std::slice::from_ref(&version.uri)).await?;
+        let replaces = match self.decide(&object, &version, &history).await? {
+            Decision::Load(replaces) => replaces,
+            Decision::Not(outcome) => return Ok(self.judged(&object, outcome)),
+        };
+        let observer = self.observer;
+        observer(Event::Begins { key: &object.key, size: object.size });
+        let advance = |bytes, records| observer(Event::Advanced { bytes, records });
+        let task = Task {
+            target: &self.target,
+            store: self.store,
+            object: &object,
+            version,
+            replaces,
+            run_id: self.options.run_id,
+            dry_run: self.options.dry_run,
+            workers: self.options.workers,
+        };
+        Ok(load(self.database, &task, &advance).await)
+    }
+
+    async fn decide(
+        &mut self,
+        object: &ObjectMeta,
+        version: &ObjectVersion,
+        history: &[LoadRow],
+    ) -> Result<Decision, RunError> {
+        let pipeline = self.target.pipeline;
+        let reload = self.options.reload;
+        let whole_table = pipeline.target.mode == Mode::Replace;
+        let not = |outcome| Ok(Decision::Not(outcome));
+        let replaces = match standing(history, version, self.target.pipeline_hash) {
+            Standing::Loaded { load, .. } if reload => Replaces::Loads(vec![load.id]),
+            Standing::Loaded { load, pipeline_changed } => {
+                return not(Outcome::AlreadyLoaded { load: load.id, pipeline_changed });
+            }
+            Standing::Changed { loaded } if !reload && self.same_bytes(object, loaded).await => {
+                return not(Outcome::SameBytes { load: loaded.id });
+            }
+            Standing::Changed { loaded } => match pipeline.source.on_change {
+                _ if reload || whole_table => Replaces::Loads(vec![loaded.id]),
+                OnChange::Replace => Replaces::Loads(vec![loaded.id]),
+                OnChange::Ignore => {
+                    return not(Outcome::Skipped { reason: SkipReason::Changed, load: loaded.id });
+                }
+                OnChange::Fail => return not(Outcome::failed(&LoadError::Changed { load: loaded.id }, None)),
+            },
+            Standing::Older { loaded } if reload => Replaces::Loads(vec![loaded.id]),
+            Standing::Older { loaded } => {
+                let seen = |row: &LoadRow| row.state == LoadState::Superseded && row.object.version == version.version;
+                if !history.iter().any(seen) && !self.options.dry_run {
+                    let at = Timestamp::from(SystemTime::now());
+                    let new = self.target.new_load(self.options.run_id, version, at);
+                    self.database.record_superseded(&new).await?;
+                }
+                return not(Outcome::Skipped { reason: SkipReason::Superseded, load: loaded.id });
+            }
+            Standing::Undone(row) if !reload => {
+                return not(Outcome::Skipped { reason: SkipReason::Undone, load: row.id });
+            }
+            Standing::Failed(row) if !reload => {
+                return not(Outcome::Skipped { reason: SkipReason::Failed, load: row.id });
+            }
+            Standing::New | Standing::Replaced(_) | Standing::Undone(_) | Standing::Failed(_) => Replaces::Nothing,
+        };
+        if !whole_table {
+            return Ok(Decision::Load(replaces));
+        }
+        // The newest object may be gone from the store by now; an older one does not take its place unasked.
+        let live = LoadFilter {
+            table: Some(self.target.table.clone()),
+            states: vec![LoadState::Loaded],
+            ..LoadFilter::default()
+        };
+        let newer = self.database.loads(&live, 1).await?.into_iter().next();
+        match newer {
+            Some(newer) if !reload && newer.object.last_modified > version.last_modified => {
+                not(Outcome::Skipped { reason: SkipReason::Superseded, load: newer.id })
+            }
+            _ => Ok(Decision::Load(Replaces::Table)),
+        }
+    }
+
+    /// Whether a new version holds the bytes that are loaded: what the store keeps with it says so or, for a file, a
+    /// look at all of it.
+    async fn same_bytes(&self, object: &ObjectMeta, loaded: &LoadRow) -> bool {
+        let Some(known) = &loaded.content_sha256 else { return false };
+        if let Some(stored) = object.sha256 {
+            return stored.to_string() == *known;
+        }
+        if loaded.object.size != Some(object.size) || !matches!(self.store, Store::Directory(_)) {
+            return false;
+        }
+        let Ok(mut reader) = self.store.reader(object).await else { return false };
+        let hashed = tokio::task::spawn_blocking(move || {
+            std::io::copy(&mut reader, &mut std::io::sink()).ok()?;
+            reader.finish().ok()
+        });
+        matches!(hashed.await, Ok(Some(summary)) if summary.sha256.to_string() == *known)
+    }
+
+    fn version(&self, object: &ObjectMeta) -> ObjectVersion {
+        ObjectVersion {
+            uri: self.store.uri_of(&object.key),
+            key: object.key.clone(),
+            version: object.version.to_string(),
+            etag: object.etag.clone(),
+            size: Some(object.size),
+            last_modified: Some(Timestamp::from(object.last_modified)),
+        }
+    }
+
+    /// The report of an object that was not read.
+    fn judged(&self, object: &ObjectMeta, outcome: Outcome) -> LoadReport {
+        LoadReport {
+            pipeline: self.target.pipeline.name.clone(),
+            table: self.target.table.to_string(),
+            object: self.store.uri_of(&object.key),
+            key: object.key.clone(),
+            version: object.version.to_string(),
+            outcome,
+            counts: Counts::default(),
+            bytes: 0,
+            seconds: 0.0,
+            reject_totals: Vec::new(),
+            first_rejects: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn end(&mut self, report: LoadReport) {
+        (self.observer)(Event::Ended(&report));
+        self.report.loads.push(report);
+    }
+}
+
+enum Decision {
+    Load(Replaces),
+    Not(Outcome),
+}

@@ -1,0 +1,252 @@
+//! A load is whole or not there at all, whatever ends it.
+//!
+//! The binary runs as people run it; the judge is PostgreSQL itself, asked by psql.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use testkit::{Direction, Postgres, Proxy, Random, TestDatabase};
+
+const PIPELINE: &str = r#"
+version = 1
+name = "events"
+[source]
+path = "*.csv"
+[dialect]
+delimiter = ","
+[schema]
+primaryKey = ["id"]
+fields = [
+  { name = "id", type = "integer" },
+  { name = "amount", type = "number", precision = [12, 2] },
+  { name = "note", type = "string" },
+]
+[target]
+table = "public.event"
+[errors]
+limit = { rows = 100000, percent = 50.0 }
+"#;
+
+struct Case {
+    folder: tempfile::TempDir,
+    database: TestDatabase,
+    records: u64,
+    rejects: u64,
+}
+
+impl Case {
+    /// `records` records, one in a hundred with a bad amount.
+    fn new(records: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut csv = String::from("id,amount,note\n");
+        let mut rejects = 0;
+        for id in 1..=records {
+            let bad = id % 100 == 0;
+            rejects += u64::from(bad);
+            let amount = if bad { "12O.50".into() } else { format!("{}.{:02}", id * 7, id % 100) };
+            csv.push_str(&format!("{id},{amount},\"some text, that is quoted {id}\"\n"));
+        }
+        std::fs::write(folder.path().join("events.csv"), csv).unwrap();
+        std::fs::write(folder.path().join("events.toml"), PIPELINE).unwrap();
+        Self { folder, database: Postgres::database(), records, rejects }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, url: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_etl-runner"));
+        command.arg("run").arg(self.path("events.toml")).arg(self.path("events.csv"));
+        command.env("DATABASE_URL", url).env_remove("DATABASE_SECRET").current_dir(self.folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self) -> Output {
+        self.command(self.database.url()).output().unwrap()
+    }
+
+    /// Waits until the server has noticed that the last client is gone.
+    fn settle(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let others = "select count(*) from pg_stat_activity where application_name = 'aqueduct' \
+                      and datname = current_database()";
+        while self.database.psql(others) != "0" {
+            assert!(Instant::now() < deadline, "the server still has a session of a dead client");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn table_exists(&self) -> bool {
+        self.database.psql("select to_regclass('public.event') is not null") == "t"
+    }
+
+    fn count(&self, sql: &str) -> u64 {
+        self.database.psql(sql).parse().unwrap()
+    }
+
+    /// Nothing of a load, or all of it; nothing left behind.
+    fn assert_all_or_nothing(&self) -> bool {
+        self.settle();
+        let ledger = self.database.psql("select to_regclass('aqueduct.load') is not null") == "t";
+        let live = if ledger { self.count("select count(*) from aqueduct.load where state = 'loaded'") } else { 0 };
+        let rows = if self.table_exists() { self.count("select count(*) from public.event") } else { 0 };
+        let rejects = if ledger {
+            let of_live = "select count(*) from aqueduct.reject join aqueduct.load on id = load_id where state = 'loaded'";
+            self.count(of_live)
+        } else {
+            0
+        };
+        match live {
+            0 => assert_eq!((rows, rejects), (0, 0), "no live load, so neither rows nor rejects"),
+            1 => {
+                assert_eq!((rows, rejects), (self.records - self.rejects, self.rejects));
+                let balance = "select count(*) from aqueduct.load where state = 'loaded' \
+                               and records_read = loaded + rejected + filtered + duplicates";
+                assert_eq!(self.count(balance), 1);
+                let told_apart = "select count(distinct _record) from public.event";
+                assert_eq!(self.count(told_apart), rows, "each record is one row");
+            }
+            more => panic!("{more} live loads of one object"),
+        }
+        assert_eq!(self.database.psql("select count(*) from pg_prepared_xacts"), "0");
+        if ledger {
+            assert_eq!(self.count("select count(*) from aqueduct.load where state = 'loading'"), 0);
+        }
+        live == 1
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn killed_at_any_time_a_load_is_all_there_or_not_at_all() {
+    let case = Case::new(60_000);
+    let mut random = Random::new(20_261_120);
+    // How long an undisturbed load takes here, so that kills fall all over it.
+    let started = Instant::now();
+    assert!(case.run().status.success());
+    let whole = started.elapsed();
+    assert!(case.assert_all_or_nothing());
+
+    let mut unfinished = 0;
+    for round in 0..25 {
+        case.database.psql("drop table if exists public.event; drop schema if exists aqueduct cascade");
+        let mut child = case.command(case.database.url()).spawn().unwrap();
+        std::thread::sleep(whole.mul_f64(random.below(1000) as f64 / 1000.0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if !case.assert_all_or_nothing() {
+            unfinished += 1;
+        }
+        // The next run brings the table to where one undisturbed run would have.
+        let again = case.run();
+        assert!(again.status.success(), "round {round}: {}", text(&again));
+        assert!(case.assert_all_or_nothing(), "round {round}");
+    }
+    assert!(unfinished > 0, "no kill came before the commit: the test proves nothing");
+}
+
+#[test]
+fn two_runners_racing_load_once() {
+    let case = Case::new(20_000);
+    for round in 0..8 {
+        case.database.psql("drop table if exists public.event; drop schema if exists aqueduct cascade");
+        let children: Vec<_> = (0..2).map(|_| case.command(case.database.url()).spawn().unwrap()).collect();
+        let outputs: Vec<_> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+        let mut codes: Vec<_> = outputs.iter().map(|output| output.status.code().unwrap()).collect();
+        codes.sort_unstable();
+        let said = || outputs.iter().map(text).collect::<String>();
+        assert!(codes == [0, 0] || codes == [0, 75], "round {round}: {codes:?}\n{}", said());
+        assert!(case.assert_all_or_nothing(), "round {round}\n{}", said());
+    }
+}
+
+#[test]
+fn a_connection_cut_at_any_byte_leaves_nothing_and_can_be_run_again() {
+    let case = Case::new(20_000);
+    let address = case.database.url().split('@').nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
+    let proxy = Proxy::to(address.parse().unwrap());
+    let url = proxy.url(case.database.url());
+    // One undisturbed load tells how many bytes go each way.
+    assert!(case.command(&url).output().unwrap().status.success());
+    let sent = proxy.bytes(Direction::ToServer);
+    let answered = proxy.bytes(Direction::ToClient);
+    let mut random = Random::new(7);
+    for round in 0..24 {
+        case.database.psql("drop table if exists public.event; drop schema if exists aqueduct cascade");
+        let (direction, total) =
+            if round % 2 == 0 { (Direction::ToServer, sent) } else { (Direction::ToClient, answered) };
+        proxy.pass();
+        proxy.cut_after(direction, random.below(total));
+        let cut = case.command(&url).output().unwrap();
+        let code = cut.status.code().unwrap();
+        assert!(matches!(code, 0 | 75), "round {round}: {}", text(&cut));
+        let loaded = case.assert_all_or_nothing();
+        assert!(code != 0 || loaded, "round {round}: the run said it loaded\n{}", text(&cut));
+        let again = case.run();
+        assert!(again.status.success(), "round {round}: {}", text(&again));
+        assert!(case.assert_all_or_nothing(), "round {round}");
+    }
+    assert!(proxy.cuts() > 12);
+}
+
+#[test]
+fn stopped_by_a_signal_it_says_so_and_leaves_nothing() {
+    let case = Case::new(150_000);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let child = case.command(case.database.url()).spawn().unwrap();
+        wait_for_rows_under_way(&case);
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        assert!(!case.assert_all_or_nothing());
+    }
+    assert!(case.run().status.success());
+    assert!(case.assert_all_or_nothing());
+}
+
+fn wait_for_rows_under_way(case: &Case) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let copying = "select count(*) from pg_stat_activity where query like 'copy %' and state = 'active' \
+                   and datname = current_database() and pid <> pg_backend_pid()";
+    while case.database.psql(copying) == "0" {
+        assert!(Instant::now() < deadline, "no COPY began");
+    }
+}
+
+/// What a table holds, and in which order it was written does not matter.
+fn dump(database: &TestDatabase) -> String {
+    database.psql("select id, amount, note, _record from public.event order by id")
+}
+
+#[test]
+fn what_survives_a_crash_is_what_an_undisturbed_run_gives() {
+    let case = Case::new(5_000);
+    assert!(case.run().status.success());
+    let undisturbed = dump(&case.database);
+    case.database.psql("drop table public.event; drop schema aqueduct cascade");
+    let mut child = case.command(case.database.url()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    case.settle();
+    assert!(case.run().status.success());
+    assert_eq!(dump(&case.database), undisturbed);
+}
+
+#[test]
+fn a_second_run_changes_nothing() {
+    let case = Case::new(1_000);
+    assert!(case.run().status.success());
+    let before = (dump(&case.database), case.database.psql("select * from aqueduct.load"));
+    let again = case.run();
+    assert!(again.status.success());
+    assert!(text(&again).contains("already loaded"), "{}", text(&again));
+    assert_eq!((dump(&case.database), case.database.psql("select * from aqueduct.load")), before);
+}

@@ -1,0 +1,462 @@
+//! The order of things in each command: phase 1 looks at everything that is at hand, phase 2 works.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::CommandFactory;
+use cli::{Exit, Progress, Screen, Terminal};
+use ingest::check::{self, CheckError};
+use ingest::generate::{self, Summary};
+use ingest::key::Keys;
+use ingest::local::{self, LocalError, Skipped};
+use ingest::upload::{self, Compress, Input, Options, Step, UploadError, Watch};
+use objects::{Decompressed, Limits, Store, StoreError};
+use tokio::signal::unix::{SignalKind, signal};
+use transform::Pipeline;
+
+use crate::config::{self, Command, Config, What};
+use crate::failure::Failure;
+use crate::report::{self, CheckDocument, CheckEntry, SkippedEntry, UploadDocument, UploadEntry};
+
+/// A pipeline file is at most a mebibyte long; the parser says so when there is more.
+const PIPELINE_READ: u64 = 2 << 20;
+/// Open multipart uploads are taken back within this time after an interruption.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(config: &Config, terminal: Terminal) -> Result<Exit, Failure> {
+    match &config.command {
+        Command::Upload(args) => upload(args, terminal),
+        Command::Check(args) => check(args, terminal),
+        Command::Generate(args) => match &args.what {
+            What::Customers(customers) => generate(customers, terminal),
+        },
+        Command::Completions { shell } => {
+            cli::print_completions(*shell, Config::command()).map_err(|error| Failure::output(&error))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn read_pipeline(path: &Path) -> Result<Pipeline, Failure> {
+    let fail = |error: io::Error| Failure::no_pipeline_file(path, &error);
+    let mut bytes = Vec::new();
+    fs::File::open(path).map_err(fail)?.take(PIPELINE_READ).read_to_end(&mut bytes).map_err(fail)?;
+    let text = String::from_utf8(bytes).map_err(|_| fail(io::Error::other("it is not UTF-8 text")))?;
+    Pipeline::parse(&text).map_err(|problems| Failure::pipeline(path, &text, &problems))
+}
+
+/// How the files of one command went.
+#[derive(Default)]
+struct Tally {
+    done: usize,
+    failures: Vec<Exit>,
+}
+
+impl Tally {
+    /// One code for all: what failed, when everything failed alike; that some failed, otherwise.
+    fn exit(&self) -> Exit {
+        match self.failures.as_slice() {
+            [] => Exit::Done,
+            [first, rest @ ..] if self.done == 0 && rest.iter().all(|exit| exit == first) => *first,
+            _ => Exit::SomeFailed,
+        }
+    }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn note_all(terminal: Terminal, notes: impl IntoIterator<Item = String>) {
+    if terminal.quiet {
+        return;
+    }
+    for note in notes {
+        Screen::note(note).show(terminal.err);
+    }
+}
+
+// ---- upload
+
+fn upload(args: &config::Upload, terminal: Terminal) -> Result<Exit, Failure> {
+    let pipeline = args.pipeline.as_deref().map(read_pipeline).transpose()?.map(Arc::new);
+    let keys = Keys::new(pipeline.as_deref(), args.prefix.as_deref()).map_err(|error| Failure::key(&error))?;
+    let options = Options {
+        keys,
+        pipeline,
+        compress: if args.gzip {
+            Some(Compress::Gzip)
+        } else if args.zstd {
+            Some(Compress::Zstd)
+        } else {
+            None
+        },
+        dry_run: args.dry_run,
+        force: args.force,
+        shown_rejects: args.limit,
+    };
+    let chosen = choose(args)?;
+    note_all(terminal, report::skipped_notes(&chosen.skipped));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
+    let outcome = runtime.block_on(async {
+        let interrupted = interruption().map_err(Failure::runtime)?;
+        tokio::select! {
+            outcome = upload_all(args, &options, &chosen, terminal) => outcome,
+            exit = interrupted => Err(Failure::interrupted(exit)),
+        }
+    });
+    runtime.shutdown_timeout(GOODBYE);
+    outcome
+}
+
+/// What was asked for, before anything is opened.
+#[derive(Default)]
+struct Chosen {
+    inputs: Vec<Input>,
+    /// Arguments that stand for nothing.
+    missing: Vec<(PathBuf, LocalError)>,
+    skipped: Vec<Skipped>,
+}
+
+fn choose(args: &config::Upload) -> Result<Chosen, Failure> {
+    let mut chosen = Chosen::default();
+    for path in &args.paths {
+        if is_stdin(path) {
+            let name = args.key.clone().ok_or_else(|| {
+                Failure::usage(
+                    "standard input has no name",
+                    "say what to store it as: --key NAME, such as --key today.csv",
+                )
+            })?;
+            chosen.inputs.push(Input::Stdin { name });
+            continue;
+        }
+        match local::find(path) {
+            Ok(found) => {
+                chosen.inputs.extend(found.files.into_iter().map(Input::File));
+                chosen.skipped.extend(found.skipped);
+            }
+            Err(error) => chosen.missing.push((path.clone(), error)),
+        }
+    }
+    if let Some(key) = &args.key {
+        match chosen.inputs.as_mut_slice() {
+            [Input::File(file)] => file.name.clone_from(key),
+            [_] | [] => {}
+            _ => {
+                return Err(Failure::usage(
+                    "--key names one file, and there are several",
+                    "use --prefix for several files",
+                ));
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+async fn upload_all(
+    args: &config::Upload,
+    options: &Options,
+    chosen: &Chosen,
+    terminal: Terminal,
+) -> Result<Exit, Failure> {
+    let mut tally = Tally::default();
+    let mut entries = Vec::new();
+    let mut fail = |tally: &mut Tally, name: String, failure: Failure| {
+        failure.screen.show(terminal.err);
+        tally.failures.push(failure.exit);
+        entries.push(UploadEntry::failed(name, &failure));
+    };
+    for (path, error) in &chosen.missing {
+        fail(&mut tally, cli::escape_path(path).to_string(), Failure::local(error));
+    }
+    let mut entries_done = Vec::new();
+    let store = if chosen.inputs.is_empty() { None } else { open_store(args).await? };
+    let mut taken: HashMap<&str, String> = HashMap::new();
+    for (position, input) in chosen.inputs.iter().enumerate() {
+        let name = cli::escape(&input.label()).to_string();
+        let outcome = match taken.insert(input.name(), input.label()) {
+            Some(other) => Err(UploadError::SameKey { key: input.name().to_owned(), other }),
+            None => {
+                let bar = Bar::new(terminal, input.label());
+                let outcome = upload::upload(store.as_ref(), input, options, &bar.watch()).await;
+                bar.finish();
+                outcome
+            }
+        };
+        match outcome {
+            Ok(outcome) => {
+                tally.done += 1;
+                if let Some(check) = &outcome.check {
+                    note_all(terminal, report::notes(&input.label(), check));
+                }
+                if let Some(compression) = outcome.compressed_before {
+                    let note = format!("{} is {compression} already and stays as it is", input.label());
+                    note_all(terminal, [note]);
+                }
+                if !terminal.json {
+                    let target = format!("{}/{}", args.store, outcome.key);
+                    let text = report::upload_text(&name, &target, &outcome, args.dry_run, terminal.out);
+                    cli::print(text).map_err(|error| Failure::output(&error))?;
+                }
+                let object = match &store {
+                    Some(store) => store.uri_of(&outcome.key),
+                    None => format!("{}/{}", args.store, outcome.key),
+                };
+                entries_done.push(UploadEntry::done(name, object, &outcome));
+            }
+            Err(error) => {
+                let stop = error.concerns_the_store();
+                fail(&mut tally, name, Failure::upload(&input.label(), &error, args.pipeline.as_deref()));
+                let left = chosen.inputs.len() - position - 1;
+                if stop && left > 0 {
+                    let left = cli::human::counted(left as u64, "file was", "files were");
+                    note_all(terminal, [format!("{left} not tried: the store would refuse them too")]);
+                    break;
+                }
+            }
+        }
+    }
+    entries.extend(entries_done);
+    let exit = tally.exit();
+    if terminal.json {
+        let document = UploadDocument {
+            store: args.store.to_string(),
+            dry_run: args.dry_run,
+            files: &entries,
+            skipped: SkippedEntry::of(&chosen.skipped),
+            exit: exit.code(),
+        };
+        cli::print_json("ingest upload", &document).map_err(|error| Failure::output(&error))?;
+    }
+    Ok(exit)
+}
+
+/// `None` for a dry run into a directory that does not exist yet.
+async fn open_store(args: &config::Upload) -> Result<Option<Store>, Failure> {
+    let opened = if args.dry_run { Store::open(&args.store).await } else { Store::open_or_create(&args.store).await };
+    match opened {
+        Ok(store) => Ok(Some(store)),
+        Err(StoreError::DirectoryMissing { .. }) if args.dry_run => Ok(None),
+        Err(error) => Err(Failure::store(&error)),
+    }
+}
+
+/// Completes when the process is asked to stop.
+fn interruption() -> io::Result<impl Future<Output = Exit>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => Exit::Interrupted,
+            _ = terminate.recv() => Exit::Terminated,
+        }
+    })
+}
+
+/// The progress of one file: a bar while it is read, and another while it is sent.
+struct Bar {
+    terminal: Terminal,
+    label: String,
+    current: Arc<Mutex<Option<Progress>>>,
+}
+
+impl Bar {
+    fn new(terminal: Terminal, label: String) -> Self {
+        Self { terminal, label, current: Arc::new(Mutex::new(None)) }
+    }
+
+    fn watch(&self) -> Watch {
+        let (terminal, label, current) = (self.terminal, self.label.clone(), Arc::clone(&self.current));
+        Arc::new(move |step| {
+            let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+            match step {
+                Step::Checking { total } => {
+                    *current = Some(Progress::bytes(terminal, &format!("check {label}"), total));
+                }
+                Step::Storing { total } => {
+                    *current = Some(Progress::bytes(terminal, &format!("store {label}"), Some(total)));
+                }
+                Step::Read(bytes) | Step::Stored(bytes) => {
+                    if let Some(bar) = current.as_ref() {
+                        bar.add_bytes(bytes);
+                    }
+                }
+                Step::Records(records) => {
+                    if let Some(bar) = current.as_ref() {
+                        bar.set_rows(records);
+                    }
+                }
+            }
+        })
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = self.current.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            bar.finish();
+        }
+    }
+}
+
+// ---- check
+
+fn check(args: &config::Check, terminal: Terminal) -> Result<Exit, Failure> {
+    let pipeline = read_pipeline(&args.pipeline)?;
+    let mut tally = Tally::default();
+    let mut entries = Vec::new();
+    let mut skipped = Vec::new();
+    for argument in &args.paths {
+        let paths = match files_to_check(argument) {
+            Ok((paths, left_aside)) => {
+                note_all(terminal, report::skipped_notes(&left_aside));
+                skipped.extend(left_aside);
+                paths
+            }
+            Err(error) => {
+                let failure = Failure::local(&error);
+                failure.screen.show(terminal.err);
+                tally.failures.push(failure.exit);
+                let file = cli::escape_path(argument).to_string();
+                entries.push(CheckEntry { file, report: None, exit: failure.exit.code(), error: Some(failure.screen) });
+                continue;
+            }
+        };
+        for path in paths {
+            let entry = check_one(&path, &pipeline, args, terminal)?;
+            match entry.exit {
+                0 => tally.done += 1,
+                code => tally.failures.extend(Exit::ALL.into_iter().find(|exit| exit.code() == code)),
+            }
+            entries.push(entry);
+        }
+    }
+    let exit = match tally.exit() {
+        // One file over the limit among others that are not is still the data's fault and nothing else.
+        Exit::SomeFailed if tally.failures.iter().all(|exit| *exit == Exit::DataGate) => Exit::DataGate,
+        exit => exit,
+    };
+    if terminal.json {
+        let document = CheckDocument {
+            pipeline: args.pipeline.display().to_string(),
+            files: &entries,
+            skipped: SkippedEntry::of(&skipped),
+            exit: exit.code(),
+        };
+        cli::print_json("ingest check", &document).map_err(|error| Failure::output(&error))?;
+    }
+    Ok(exit)
+}
+
+fn files_to_check(argument: &Path) -> Result<(Vec<PathBuf>, Vec<Skipped>), LocalError> {
+    if is_stdin(argument) {
+        return Ok((vec![argument.to_owned()], Vec::new()));
+    }
+    if argument.is_dir() {
+        return Err(LocalError::Directory { path: argument.to_owned() });
+    }
+    let found = local::find(argument)?;
+    Ok((found.files.into_iter().map(|file| file.path).collect(), found.skipped))
+}
+
+fn check_one(
+    path: &Path,
+    pipeline: &Pipeline,
+    args: &config::Check,
+    terminal: Terminal,
+) -> Result<CheckEntry, Failure> {
+    let name = if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() };
+    let file = cli::escape(&name).to_string();
+    let failed = |failure: Failure| {
+        failure.screen.show(terminal.err);
+        CheckEntry { file: file.clone(), report: None, exit: failure.exit.code(), error: Some(failure.screen) }
+    };
+    let (source, total): (Box<dyn Read>, _) = if is_stdin(path) {
+        (Box::new(io::stdin().lock()), None)
+    } else {
+        match local::open(path) {
+            Ok((opened, meta)) => (Box::new(opened), Some(meta.len())),
+            Err(error) => return Ok(failed(Failure::local(&error))),
+        }
+    };
+    let bar = Progress::bytes(terminal, &name, total);
+    let source = Watched { inner: source, bar: bar.clone() };
+    let outcome = Decompressed::new(source, Limits::default()).map_err(CheckError::Read).and_then(|mut source| {
+        let mut progress = |progress: check::CheckProgress| bar.set_rows(progress.records);
+        check::check(&mut source, pipeline, args.limit, &mut progress)
+    });
+    bar.finish();
+    let report = match outcome {
+        Ok(report) => report,
+        Err(error) => return Ok(failed(Failure::check(&name, &error, &args.pipeline))),
+    };
+    note_all(terminal, report::notes(&name, &report));
+    if !terminal.json {
+        cli::print(report::check_text(&name, &report, terminal.out)).map_err(|error| Failure::output(&error))?;
+    }
+    if report.over_limit.is_none() {
+        return Ok(CheckEntry { file, report: Some(report), error: None, exit: 0 });
+    }
+    let failure = Failure::rejects(&name, &report, &args.pipeline);
+    Ok(CheckEntry { report: Some(report), ..failed(failure) })
+}
+
+struct Watched {
+    inner: Box<dyn Read>,
+    bar: Progress,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bar.add_bytes(read as u64);
+        Ok(read)
+    }
+}
+
+// ---- generate
+
+fn generate(args: &config::Customers, terminal: Terminal) -> Result<Exit, Failure> {
+    let customers = generate::Customers { rows: args.rows, seed: args.seed, dirty: args.dirty };
+    let to_stdout = args.out.as_os_str() == "-";
+    let written = if to_stdout { customers.write(&mut io::stdout().lock()) } else { write_file(&customers, &args.out) };
+    let summary = match written {
+        Ok(summary) => summary,
+        // The reader has seen enough.
+        Err(error) if to_stdout && cli::is_closed_pipe(&error) => return Ok(Exit::Done),
+        Err(error) => return Err(Failure::generate(&args.out, &error)),
+    };
+    if terminal.json && !to_stdout {
+        cli::print_json("ingest generate", &summary).map_err(|error| Failure::output(&error))?;
+    } else if !terminal.quiet {
+        let line =
+            cli::document("ingest generate", &summary).map_err(|error| Failure::output(&io::Error::other(error)))?;
+        cli::print_message(format_args!("{line}\n"));
+    }
+    Ok(Exit::Done)
+}
+
+/// Under a name that says it is unfinished, until it is complete. A device such as `/dev/null` is written to directly.
+fn write_file(customers: &generate::Customers, path: &Path) -> io::Result<Summary> {
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return customers.write(&mut fs::File::options().write(true).open(path)?);
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".part");
+    let unfinished = PathBuf::from(unfinished);
+    let written = fs::File::create(&unfinished).and_then(|mut file| {
+        let summary = customers.write(&mut file)?;
+        file.flush()?;
+        fs::rename(&unfinished, path)?;
+        Ok(summary)
+    });
+    if written.is_err() {
+        // What is left of it is of no use; the error at hand says more than one about this.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
+}

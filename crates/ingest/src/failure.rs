@@ -1,0 +1,235 @@
+//! What a person is told when something is wrong, and with which code the process ends.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cli::{Exit, Screen, Terminal, human};
+use ingest::check::{CheckError, CheckReport, OverLimit};
+use ingest::key::KeyError;
+use ingest::local::LocalError;
+use ingest::upload::UploadError;
+use objects::StoreError;
+use serde::Serialize;
+use transform::PlanError;
+use transform::pipeline::Problems;
+
+/// An exit code with its screen.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) screen: Screen,
+}
+
+/// The document of a command that has no result.
+#[derive(Serialize)]
+struct FailureDocument<'a> {
+    exit: u8,
+    error: &'a Screen,
+}
+
+impl Failure {
+    fn new(exit: Exit, screen: Screen) -> Self {
+        Self { exit, screen }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, Screen::error(message).help(help))
+    }
+
+    /// Shows it, and gives the code.
+    pub(crate) fn show(&self, terminal: Terminal, command: &str) -> Exit {
+        self.screen.show(terminal.err);
+        if terminal.json {
+            // With nowhere to write the document there is nothing more to say than the screen.
+            let _ = cli::print_json(command, &FailureDocument { exit: self.exit.code(), error: &self.screen });
+        }
+        self.exit
+    }
+
+    pub(crate) fn interrupted(exit: Exit) -> Self {
+        Self::new(exit, Screen::error("interrupted").help("files reported as uploaded are stored; no other is"))
+    }
+
+    pub(crate) fn runtime(source: io::Error) -> Self {
+        Self::new(Exit::Failed, Screen::error("start the runtime").cause(source.to_string()))
+    }
+
+    /// Results could not be written.
+    pub(crate) fn output(source: &io::Error) -> Self {
+        Self::new(Exit::Failed, Screen::error("write the result").cause(source.to_string()))
+    }
+
+    pub(crate) fn generate(path: &Path, source: &io::Error) -> Self {
+        let exit = exit_of_io(source);
+        let message = format!("write {}", path.display());
+        Self::new(exit, Screen::error(message).cause(source.to_string()).help("give another file with --out"))
+    }
+
+    pub(crate) fn no_pipeline_file(path: &Path, source: &io::Error) -> Self {
+        let screen = Screen::error(format!("read the pipeline file {}", path.display())).cause(source.to_string());
+        Self::new(Exit::Usage, screen.help("give the path of a pipeline file with --pipeline"))
+    }
+
+    pub(crate) fn pipeline(path: &Path, text: &str, problems: &Problems) -> Self {
+        let name = path.display().to_string();
+        let count = human::counted(problems.iter().count() as u64, "problem", "problems");
+        let screen = Screen::error(format!("{count} in the pipeline file {name}"));
+        Self::new(Exit::Usage, screen.details(problems.render(&name, text)))
+    }
+
+    pub(crate) fn key(error: &KeyError) -> Self {
+        key_failure(Screen::of(error), error)
+    }
+
+    pub(crate) fn store(error: &StoreError) -> Self {
+        store_failure(Screen::of(error), error)
+    }
+
+    pub(crate) fn local(error: &LocalError) -> Self {
+        local_failure(Screen::of(error), error)
+    }
+
+    pub(crate) fn upload(name: &str, error: &UploadError, pipeline: Option<&Path>) -> Self {
+        let screen = not_done(format!("{name} was not uploaded"), error);
+        match error {
+            UploadError::Local(error) => local_failure(screen, error),
+            UploadError::Key(error) => key_failure(screen, error),
+            UploadError::SameKey { .. } => {
+                Self::new(Exit::Usage, screen.help("upload them one by one, with different --prefix or --key"))
+            }
+            UploadError::Content(error) => content_failure(screen, error, pipeline),
+            UploadError::Rejects { report } => over_limit(
+                Screen::error(format!("{name} was not uploaded")),
+                name,
+                report,
+                pipeline.unwrap_or(Path::new("the pipeline file")),
+            ),
+            UploadError::Changed { .. } => {
+                Self::new(Exit::Temporary, screen.help("wait until it is complete, and try again"))
+            }
+            UploadError::Store(error) => store_failure(screen, error),
+            UploadError::Spool { source, .. } => {
+                let help = "TMPDIR says where temporary files go; it needs room for the whole input";
+                Self::new(exit_of_io(source), screen.help(help))
+            }
+            UploadError::Worker(_) => {
+                Self::new(Exit::Failed, screen.help("this is a mistake of ours: please report it"))
+            }
+            _ => Self::new(Exit::Failed, screen),
+        }
+    }
+
+    pub(crate) fn check(name: &str, error: &CheckError, pipeline: &Path) -> Self {
+        content_failure(not_done(format!("{name} cannot be checked"), error), error, Some(pipeline))
+    }
+
+    /// More rejects than the pipeline bears. The counts and rejects were shown already.
+    pub(crate) fn rejects(name: &str, report: &CheckReport, pipeline: &Path) -> Self {
+        over_limit(Screen::error(format!("{name} is over the reject limit")), name, report, pipeline)
+    }
+}
+
+/// `what`, because of the error and its causes.
+fn not_done(what: String, error: &(dyn Error + 'static)) -> Screen {
+    Screen::error(what).caused_by_chain(Some(error))
+}
+
+fn over_limit(screen: Screen, name: &str, report: &CheckReport, pipeline: &Path) -> Failure {
+    let pipeline = pipeline.display();
+    let limit = match report.over_limit {
+        Some(OverLimit::Rows(rows)) => human::count(rows),
+        Some(OverLimit::Percent(percent)) => format!("{percent} %"),
+        None => "another".into(),
+    };
+    let (rejected, records) = (human::count(report.rejected), human::count(report.records));
+    let screen = screen
+        .cause(format!("{rejected} of {records} records rejected, the limit is {limit}"))
+        .help(format!("`ingest check {name} --pipeline {pipeline} --limit 100` shows more of them"))
+        .help(format!("correct the file, or raise [errors] limit in {pipeline}"));
+    Failure::new(Exit::DataGate, screen)
+}
+
+fn local_failure(screen: Screen, error: &LocalError) -> Failure {
+    let there = |screen: Screen, nearby: &[String]| match nearby {
+        [] => screen.help("check the path; patterns need quotes, or the shell takes them apart"),
+        names => screen.help(format!("files there: {}", names.join(", "))),
+    };
+    match error {
+        LocalError::Missing { nearby, .. } => Failure::new(Exit::Failed, there(screen, nearby)),
+        LocalError::NoMatch { nearby, directory, .. } => {
+            let screen = screen.cause(format!("looked in {}", directory.display()));
+            Failure::new(Exit::Failed, there(screen, nearby))
+        }
+        LocalError::Directory { path } => {
+            let help = format!("give its files: '{}/*.csv'", path.display());
+            Failure::new(Exit::Usage, screen.help(help))
+        }
+        LocalError::NotAFile { .. } => {
+            Failure::new(Exit::Usage, screen.help("to read from a pipe: … | ingest upload - --key NAME"))
+        }
+        LocalError::NameNotText { .. } => Failure::new(Exit::Failed, screen.help("rename the file")),
+        LocalError::NoCsv { skipped, .. } => {
+            let help = "files named *.csv, *.csv.gz, *.csv.zst and *.csv.bz2 are taken; name others one by one";
+            let skipped = human::counted(*skipped as u64, "other file is", "other files are");
+            Failure::new(Exit::Failed, screen.cause(format!("{skipped} there")).help(help))
+        }
+        LocalError::Pattern { .. } => Failure::new(Exit::Usage, screen),
+        LocalError::Io { source, .. } => Failure::new(exit_of_io(source), screen),
+        _ => Failure::new(Exit::Failed, screen),
+    }
+}
+
+fn key_failure(screen: Screen, error: &KeyError) -> Failure {
+    let screen = match error {
+        KeyError::NoMatch { .. } => screen
+            .help("no run of this pipeline would find it: rename the file, or change --prefix, --key or source.path"),
+        KeyError::Illegal { .. } | KeyError::TooLong { .. } => screen.help("give another --prefix, --key or file name"),
+        _ => screen,
+    };
+    Failure::new(Exit::Usage, screen)
+}
+
+fn content_failure(screen: Screen, error: &CheckError, pipeline: Option<&Path>) -> Failure {
+    let pipeline = pipeline.map_or_else(|| PathBuf::from("the pipeline file"), Path::to_path_buf);
+    let pipeline = pipeline.display();
+    let screen = match error {
+        CheckError::Empty => screen.help("the export that made it has failed, or is not done yet"),
+        CheckError::NoHeader => {
+            screen.help(format!("is the file complete? Without a header: header = false in [dialect] of {pipeline}"))
+        }
+        CheckError::Encoding { found, .. } => {
+            screen.help(format!("set encoding = \"{}\" in [source] of {pipeline}", found.to_ascii_lowercase()))
+        }
+        CheckError::Header(_) => screen.help(format!("check the first lines of the file, and [dialect] in {pipeline}")),
+        CheckError::Plan(PlanError::MissingLabels { header, .. }) => screen
+            .cause(format!("its header: {}", header.join(", ")))
+            .help(format!("correct the file or the fields in {pipeline}; `from` names another label"))
+            .help("a column that may be missing: missing_columns = \"null\" in [drift]"),
+        CheckError::Plan(PlanError::DuplicateLabel { .. }) => screen.help("rename one of them in the file"),
+        CheckError::Plan(PlanError::NewLabels { .. }) => {
+            screen.help(format!("add them to the fields in {pipeline}, or set new_columns = \"ignore\" in [drift]"))
+        }
+        CheckError::Plan(_) => return Failure::new(Exit::Usage, screen.help(format!("correct {pipeline}"))),
+        CheckError::Read(error) => return store_failure(screen, error),
+        _ => screen,
+    };
+    Failure::new(Exit::Failed, screen)
+}
+
+fn store_failure(screen: Screen, error: &StoreError) -> Failure {
+    let exit = match error {
+        _ if error.is_permission() => Exit::Denied,
+        _ if error.is_retryable() => Exit::Temporary,
+        StoreError::NoRegion => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, screen)
+}
+
+fn exit_of_io(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::Denied,
+        _ => Exit::Failed,
+    }
+}

@@ -1,0 +1,373 @@
+//! Which local files are meant by what a person typed.
+//!
+//! A path that exists is that file, whatever characters are in its name; only a path that does not exist is tried as a
+//! pattern. Below a directory and a pattern, symbolic links, hidden files and files still being written (`.part`,
+//! `.tmp`) are left aside and said so. A link that a person names is followed: they asked for it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use objects::{Glob, GlobError};
+
+/// Directories below a directory; deeper is a loop of mounts rather than somebody's filing.
+const MAX_DEPTH: usize = 64;
+/// Names shown when nothing matched.
+const SHOWN_NAMES: usize = 5;
+
+/// One file to be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LocalFile {
+    pub path: PathBuf,
+    /// What its key ends in: the file's name, or its path below the directory that was given.
+    pub name: String,
+}
+
+/// What one argument stands for.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// In the order of their names.
+    pub files: Vec<LocalFile>,
+    pub skipped: Vec<Skipped>,
+}
+
+/// A file left aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    pub path: PathBuf,
+    pub reason: SkipReason,
+}
+
+/// Why a file was left aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SkipReason {
+    SymbolicLink,
+    Hidden,
+    /// `.part`, `.tmp`: somebody is still writing it.
+    Unfinished,
+    NotCsv,
+    /// A device, a socket, a pipe.
+    Special,
+    /// The name is not UTF-8, and a key has to be.
+    NameNotText,
+    TooDeep,
+}
+
+impl SkipReason {
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::SymbolicLink => "a symbolic link; name it to have it followed",
+            Self::Hidden => "hidden",
+            Self::Unfinished => "still being written, by its name",
+            Self::NotCsv => "not named *.csv, *.csv.gz, *.csv.zst or *.csv.bz2",
+            Self::Special => "not a regular file",
+            Self::NameNotText => "its name is not UTF-8, and a key has to be; rename it",
+            Self::TooDeep => "too many directories deep",
+        }
+    }
+}
+
+/// Why an argument stands for nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalError {
+    #[error("{} does not exist", path.display())]
+    Missing { path: PathBuf, nearby: Vec<String> },
+    #[error("{} is a directory", path.display())]
+    Directory { path: PathBuf },
+    #[error("{} is {kind}, not a regular file", path.display())]
+    NotAFile { path: PathBuf, kind: &'static str },
+    #[error("the name of {} is not UTF-8, and a key has to be", path.display())]
+    NameNotText { path: PathBuf },
+    #[error("no file matches {pattern}")]
+    NoMatch { pattern: String, directory: PathBuf, nearby: Vec<String> },
+    #[error("no CSV file below {}", directory.display())]
+    NoCsv { directory: PathBuf, skipped: usize },
+    #[error("{pattern} is no pattern")]
+    Pattern { pattern: String, source: GlobError },
+    #[error("{action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// The files `argument` stands for: a file, a directory, or a pattern.
+pub fn find(argument: &Path) -> Result<Found, LocalError> {
+    match fs::metadata(argument) {
+        Ok(meta) if meta.is_dir() => find_below(argument),
+        Ok(meta) => {
+            require_regular(argument, &meta)?;
+            let name = argument.file_name().and_then(OsStr::to_str);
+            let name = name.ok_or_else(|| LocalError::NameNotText { path: argument.to_owned() })?.to_owned();
+            Ok(Found { files: vec![LocalFile { path: argument.to_owned(), name }], skipped: Vec::new() })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
+            match argument.to_str() {
+                Some(text) if text.contains(['*', '?', '[', '{']) => find_matches(text),
+                _ => Err(missing(argument)),
+            }
+        }
+        Err(source) => Err(LocalError::Io { action: "look at", path: argument.to_owned(), source }),
+    }
+}
+
+/// A regular file, opened; what it is, is asked of the open file, so that nothing can be put in its place in between.
+pub fn open(path: &Path) -> Result<(fs::File, fs::Metadata), LocalError> {
+    let fail = |action| move |source| LocalError::Io { action, path: path.to_owned(), source };
+    // Asked before opening as well: opening a pipe would wait for a writer.
+    match fs::metadata(path) {
+        Ok(meta) => require_regular(path, &meta)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(path)),
+        Err(source) => return Err(fail("look at")(source)),
+    }
+    let file = fs::File::open(path).map_err(fail("open"))?;
+    let meta = file.metadata().map_err(fail("look at"))?;
+    require_regular(path, &meta)?;
+    Ok((file, meta))
+}
+
+fn require_regular(path: &Path, meta: &fs::Metadata) -> Result<(), LocalError> {
+    let kind = meta.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    if kind.is_dir() {
+        return Err(LocalError::Directory { path: path.to_owned() });
+    }
+    let kind = match () {
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() || kind.is_char_device() => "a device",
+        () => "something else",
+    };
+    Err(LocalError::NotAFile { path: path.to_owned(), kind })
+}
+
+fn find_below(directory: &Path) -> Result<Found, LocalError> {
+    let mut found = Found::default();
+    walk(directory, "", 0, MAX_DEPTH, &mut |path, relative| match relative {
+        None => found.skipped.push(Skipped { path: path.to_owned(), reason: SkipReason::NameNotText }),
+        Some(_) if !is_csv_name(path) => {
+            found
+                .skipped
+                .push(Skipped { path: path.to_owned(), reason: skip_by_name(path).unwrap_or(SkipReason::NotCsv) });
+        }
+        Some(name) => found.take(path, name),
+    })?;
+    if found.files.is_empty() {
+        return Err(LocalError::NoCsv { directory: directory.to_owned(), skipped: found.skipped.len() });
+    }
+    Ok(found)
+}
+
+fn find_matches(pattern: &str) -> Result<Found, LocalError> {
+    let glob: Glob = pattern.parse().map_err(|source| LocalError::Pattern { pattern: pattern.to_owned(), source })?;
+    let stem = glob.prefix().rfind('/').map_or("", |slash| &glob.prefix()[..=slash]);
+    let directory = if stem.is_empty() { Path::new(".") } else { Path::new(stem) };
+    // `*` never matches a slash, so a pattern without `**` says how deep it can lead.
+    let depth = if pattern.contains("**") { MAX_DEPTH } else { pattern.matches('/').count() };
+    let mut found = Found::default();
+    let mut nearby = Vec::new();
+    let walked = walk(directory, "", 0, depth, &mut |path, relative| match relative {
+        None => found.skipped.push(Skipped { path: path.to_owned(), reason: SkipReason::NameNotText }),
+        Some(name) if glob.matches(&format!("{stem}{name}")) => {
+            let path = if stem.is_empty() { Path::new(name) } else { path };
+            found.take(path, name);
+        }
+        Some(name) if nearby.len() < 1000 => nearby.push(name.to_owned()),
+        Some(_) => {}
+    });
+    match walked {
+        Err(LocalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        walked => walked?,
+    }
+    // What was left aside for its name alone says nothing about a pattern that matched other files.
+    if found.files.is_empty() && found.skipped.is_empty() {
+        nearby.sort();
+        nearby.truncate(SHOWN_NAMES);
+        return Err(LocalError::NoMatch { pattern: pattern.to_owned(), directory: directory.to_owned(), nearby });
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// A file asked for, unless what it is or its name speaks against it.
+    fn take(&mut self, path: &Path, name: &str) {
+        let reason = match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_symlink() => Some(SkipReason::SymbolicLink),
+            Ok(meta) if !meta.is_file() => Some(SkipReason::Special),
+            // A file that has gone, or cannot be looked at, is reported when it is opened.
+            Ok(_) | Err(_) => skip_by_name(path),
+        };
+        match reason {
+            Some(reason) => self.skipped.push(Skipped { path: path.to_owned(), reason }),
+            None => self.files.push(LocalFile { path: path.to_owned(), name: name.to_owned() }),
+        }
+    }
+}
+
+/// Everything below `directory` that is no directory, in the order of names; `None` for a name that is not UTF-8.
+/// Links to directories are handed on like files, hidden directories are handed on and not entered.
+fn walk(
+    directory: &Path,
+    below: &str,
+    depth: usize,
+    max_depth: usize,
+    visit: &mut impl FnMut(&Path, Option<&str>),
+) -> Result<(), LocalError> {
+    let fail = |source| LocalError::Io { action: "list", path: directory.to_owned(), source };
+    let mut entries = fs::read_dir(directory).map_err(fail)?.collect::<Result<Vec<_>, _>>().map_err(fail)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let file_name = entry.file_name();
+        let Some(name) = file_name.to_str() else {
+            visit(&path, None);
+            continue;
+        };
+        let relative = format!("{below}{name}");
+        // The type of the entry itself, never of what a link points to.
+        if !entry.file_type().map_err(fail)?.is_dir() {
+            visit(&path, Some(&relative));
+        } else if depth < max_depth && !name.starts_with('.') {
+            walk(&path, &format!("{relative}/"), depth + 1, max_depth, visit)?;
+        }
+    }
+    Ok(())
+}
+
+fn skip_by_name(path: &Path) -> Option<SkipReason> {
+    let name = path.file_name()?.to_str()?;
+    if name.starts_with('.') {
+        return Some(SkipReason::Hidden);
+    }
+    let unfinished = [".part", ".partial", ".tmp", ".crdownload", ".filepart"];
+    let lower = name.to_ascii_lowercase();
+    unfinished.iter().any(|ending| lower.ends_with(ending)).then_some(SkipReason::Unfinished)
+}
+
+fn is_csv_name(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+    !name.starts_with('.')
+        && [".csv", ".csv.gz", ".csv.zst", ".csv.bz2"]
+            .iter()
+            .any(|ending| name.len() > ending.len() && name.ends_with(ending))
+}
+
+/// A missing file, with what stands where it was looked for.
+fn missing(path: &Path) -> LocalError {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut nearby = Vec::new();
+    if let Ok(entries) = fs::read_dir(directory) {
+        nearby = entries.flatten().map(|entry| entry.path()).filter(|path| is_csv_name(path)).collect();
+    }
+    nearby.sort();
+    nearby.truncate(SHOWN_NAMES);
+    let nearby = nearby.iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
+    LocalError::Missing { path: path.to_owned(), nearby }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn tree(names: &[&str]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "id\n1\n").unwrap();
+        }
+        directory
+    }
+
+    fn names(found: &Found) -> Vec<&str> {
+        found.files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    fn reasons(found: &Found) -> Vec<(String, SkipReason)> {
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        found.skipped.iter().map(|skipped| (name(&skipped.path), skipped.reason)).collect()
+    }
+
+    #[test]
+    fn a_directory_gives_its_csv_files_and_says_what_it_left_aside() {
+        let tree = tree(&[
+            "b.csv",
+            "a.CSV",
+            "sub/c.csv.gz",
+            ".hidden.csv",
+            "d.csv.part",
+            "notes.txt",
+            ".git/e.csv",
+            "f.csv.zst",
+        ]);
+        std::os::unix::fs::symlink("/etc/passwd", tree.path().join("link.csv")).unwrap();
+        std::os::unix::fs::symlink(tree.path(), tree.path().join("loop")).unwrap();
+        fs::write(tree.path().join(OsStr::from_bytes(b"\xff.csv")), "id\n").unwrap();
+        let found = find(tree.path()).unwrap();
+        assert_eq!(names(&found), ["a.CSV", "b.csv", "f.csv.zst", "sub/c.csv.gz"]);
+        assert_eq!(
+            reasons(&found),
+            [
+                (".hidden.csv".into(), SkipReason::Hidden),
+                ("d.csv.part".into(), SkipReason::Unfinished),
+                ("link.csv".into(), SkipReason::SymbolicLink),
+                ("loop".into(), SkipReason::NotCsv),
+                ("notes.txt".into(), SkipReason::NotCsv),
+                ("\u{fffd}.csv".into(), SkipReason::NameNotText),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_with_pattern_characters_is_that_file() {
+        let tree = tree(&["[table].csv", "t.csv", "a*.csv", "ab.csv"]);
+        assert_eq!(names(&find(&tree.path().join("[table].csv")).unwrap()), ["[table].csv"]);
+        assert_eq!(names(&find(&tree.path().join("a*.csv")).unwrap()), ["a*.csv"]);
+    }
+
+    #[test]
+    fn a_pattern_matches_within_one_directory_unless_it_says_otherwise() {
+        let tree = tree(&["a.csv", "b.csv", "b.txt", "sub/c.csv", "sub/deep/d.csv"]);
+        let at = |pattern: &str| find(&tree.path().join(pattern)).unwrap();
+        assert_eq!(names(&at("*.csv")), ["a.csv", "b.csv"]);
+        assert_eq!(names(&at("b.*")), ["b.csv", "b.txt"]);
+        assert_eq!(names(&at("*/*.csv")), ["sub/c.csv"]);
+        assert_eq!(names(&at("**/*.csv")), ["a.csv", "b.csv", "sub/c.csv", "sub/deep/d.csv"]);
+    }
+
+    #[test]
+    fn a_pattern_that_matches_nothing_says_what_is_there() {
+        let tree = tree(&["customers.csv"]);
+        let error = find(&tree.path().join("customer-*.csv")).unwrap_err();
+        assert!(matches!(&error, LocalError::NoMatch { nearby, .. } if *nearby == ["customers.csv"]), "{error:?}");
+        let error = find(&tree.path().join("nowhere/*.csv")).unwrap_err();
+        assert!(matches!(error, LocalError::NoMatch { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_missing_file_says_what_is_there() {
+        let tree = tree(&["customers.csv"]);
+        let error = find(&tree.path().join("customer.csv")).unwrap_err();
+        assert!(matches!(&error, LocalError::Missing { nearby, .. } if *nearby == ["customers.csv"]), "{error:?}");
+    }
+
+    #[test]
+    fn a_link_that_was_named_is_followed_and_a_device_is_not_read() {
+        let tree = tree(&["a.csv"]);
+        std::os::unix::fs::symlink(tree.path().join("a.csv"), tree.path().join("latest.csv")).unwrap();
+        assert_eq!(names(&find(&tree.path().join("latest.csv")).unwrap()), ["latest.csv"]);
+        assert!(matches!(find(Path::new("/dev/zero")), Err(LocalError::NotAFile { kind: "a device", .. })));
+    }
+
+    #[test]
+    fn a_directory_without_csv_files_is_an_error() {
+        let tree = tree(&["readme.txt"]);
+        assert!(matches!(find(tree.path()), Err(LocalError::NoCsv { skipped: 1, .. })));
+    }
+}

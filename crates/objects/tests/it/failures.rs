@@ -1,0 +1,272 @@
+//! Broken networks, refusing services, missing things: what a person reads, and what is tried again.
+
+use std::io::{Cursor, Read, Write};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use objects::{Glob, READ_AHEAD, Store, StoreError, Upload};
+use testkit::{Aws, Direction, Proxy};
+
+use crate::world::{content, open, read_all, settings};
+
+/// A bucket with one object, seen through a proxy.
+async fn through_proxy(bytes: &[u8]) -> (Proxy, Store, String) {
+    let aws = Aws::shared();
+    let bucket = aws.bucket();
+    aws.put_object(&bucket, "x.csv", bytes);
+    let proxy = Proxy::to(aws.address());
+    let store = open(&format!("s3://{bucket}"), &proxy.url(aws.endpoint())).await;
+    (proxy, store, bucket)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_cut_in_mid_body_resumes_and_yields_the_same_bytes() {
+    let bytes = content(20 << 20);
+    let (proxy, store, _) = through_proxy(&bytes).await;
+    let meta = store.head("x.csv").await.unwrap();
+    for cut in [0, 100, 5_000, 1_000_003, 8 << 20, 17 << 20] {
+        let cuts = proxy.cuts();
+        proxy.cut_after(Direction::ToClient, cut);
+        let (read, summary) = read_all(store.reader(&meta).await.unwrap()).await.unwrap();
+        assert!(read == bytes, "cut after {cut}");
+        assert_eq!(summary.bytes, bytes.len() as u64);
+        assert_eq!(proxy.cuts(), cuts + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_during_a_cut_is_noticed_by_the_resumed_read() {
+    let (proxy, store, bucket) = through_proxy(&content(20 << 20)).await;
+    let meta = store.head("x.csv").await.unwrap();
+    proxy.cut_after(Direction::ToClient, 1_000_000);
+    Aws::shared().put_object(&bucket, "x.csv", &[b'y'; 20 << 20]);
+    let result = match store.reader(&meta).await {
+        Ok(reader) => read_all(reader).await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    assert!(matches!(result, Err(StoreError::ObjectChanged { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_nobody_reads_from_stays_within_its_memory() {
+    let bytes = content(48 << 20);
+    let (proxy, store, _) = through_proxy(&bytes).await;
+    let meta = store.head("x.csv").await.unwrap();
+    let reader = store.reader(&meta).await.unwrap();
+    let mut before = 0;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let now = proxy.bytes(Direction::ToClient);
+        if now == before && now > 0 {
+            break;
+        }
+        before = now;
+    }
+    assert!(before <= READ_AHEAD + 64 * 1024, "{before} bytes came ahead");
+    assert!(before > READ_AHEAD / 2, "{before} bytes came ahead");
+    assert!(read_all(reader).await.unwrap().0 == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_survives_a_cut_and_stores_every_byte() {
+    let (proxy, store, bucket) = through_proxy(b"").await;
+    let bytes = content(20 << 20);
+    for cut in [3_000, 9_000_000] {
+        proxy.cut_after(Direction::ToServer, cut);
+        store.put("up.csv", Upload::stream("test", Cursor::new(bytes.clone()))).await.unwrap();
+        assert!(Aws::shared().get_object(&bucket, "up.csv").unwrap() == bytes);
+    }
+    assert_eq!(proxy.cuts(), 2);
+    assert_eq!(Aws::shared().open_uploads(&bucket), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conditional_create_whose_answer_was_lost_is_still_a_success() {
+    let (proxy, store, bucket) = through_proxy(b"").await;
+    for length in [1000, 20 << 20] {
+        let key = format!("{length}.csv");
+        let source = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(source.path(), content(length)).unwrap();
+        proxy.lose_answer_to(b"if-none-match");
+        let cuts = proxy.cuts();
+        let stored = store.put(&key, Upload::file(source.path()).only_if_absent()).await.unwrap();
+        assert_eq!(proxy.cuts(), cuts + 1);
+        assert_eq!(stored.size, length as u64);
+        assert_eq!(stored.version, store.head(&key).await.unwrap().version);
+        assert!(Aws::shared().get_object(&bucket, &key).unwrap() == content(length));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_bucket_is_named_whatever_was_asked() {
+    let store = open("s3://no-such-bucket-here", Aws::shared().endpoint()).await;
+    let upload = Upload::stream("test", &b"id\n"[..]);
+    let big = Upload::stream("test", Cursor::new(vec![0; 17 << 20]));
+    for error in [
+        store.list(&"*".parse().unwrap()).next_page().await.unwrap_err(),
+        store.head("x.csv").await.unwrap_err(),
+        store.put("x.csv", upload).await.unwrap_err(),
+        store.put("x.csv", big).await.unwrap_err(),
+        store.nearest_keys("x", 3).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::BucketMissing { .. }), "{error:?}");
+        assert!(error.to_string().contains("no-such-bucket-here") && !error.is_retryable());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_nobody_listens_on_is_named_and_worth_another_try() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let store = open("s3://bucket", &format!("http://{address}")).await;
+    let error = store.head("x.csv").await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
+    assert_eq!(error.to_string(), format!("cannot reach http://{address}"));
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("refused"), "{source}");
+    assert!(error.is_retryable() && !error.is_permission());
+}
+
+/// Answers every request alike. The emulator refuses nobody, so refusals are spelled out as S3 documents them.
+fn refusing(status: &'static str, headers: &'static str, code: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let body = format!("<Error><Code>{code}</Code><Message>{code} it is</Message></Error>");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let body = body.clone();
+            std::thread::spawn(move || {
+                let mut request = Vec::new();
+                let mut chunk = [0; 4096];
+                while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+                    match stream.read(&mut chunk) {
+                        Ok(length @ 1..) => request.extend_from_slice(&chunk[..length]),
+                        _ => return,
+                    }
+                }
+                let body = if request.starts_with(b"HEAD") { "" } else { &body };
+                let length = body.len();
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
+                );
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+async fn list_error(endpoint: &str) -> StoreError {
+    let store = open("s3://bucket", endpoint).await;
+    store.list(&"a/*".parse().unwrap()).next_page().await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_names_action_and_resource_as_a_policy_would() {
+    let endpoint = refusing("403 Forbidden", "", "AccessDenied");
+    let error = list_error(&endpoint).await;
+    assert_eq!(error.to_string(), "access denied: s3:ListBucket on arn:aws:s3:::bucket");
+    assert!(error.is_permission() && !error.is_retryable());
+    let store = open("s3://bucket/in", &endpoint).await;
+    let error = store.head("x.csv").await.unwrap_err();
+    assert_eq!(error.to_string(), "access denied: s3:GetObject on arn:aws:s3:::bucket/in/x.csv");
+    let error = store.put("x.csv", Upload::stream("test", &b"id\n"[..])).await.unwrap_err();
+    assert_eq!(error.to_string(), "access denied: s3:PutObject on arn:aws:s3:::bucket/in/x.csv");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_known_refusal_becomes_the_thing_to_do_about_it() {
+    let error = list_error(&refusing("400 Bad Request", "", "ExpiredToken")).await;
+    assert!(matches!(error, StoreError::CredentialsRefused { .. }) && error.is_permission(), "{error:?}");
+    let region = "x-amz-bucket-region: eu-west-1\r\n";
+    let error = list_error(&refusing("301 Moved Permanently", region, "PermanentRedirect")).await;
+    assert!(error.to_string().ends_with("set AWS_REGION=eu-west-1"), "{error}");
+    let error = list_error(&refusing("503 Slow Down", "", "SlowDown")).await;
+    assert!(matches!(error, StoreError::Unavailable { .. }) && error.is_retryable(), "{error:?}");
+    let error = list_error(&refusing("400 Bad Request", "", "InvalidArgument")).await;
+    assert_eq!(error.to_string(), "s3:ListBucket on arn:aws:s3:::bucket failed (InvalidArgument)");
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "InvalidArgument it is");
+    assert!(!error.is_retryable());
+}
+
+/// Runs itself again with an environment of its own: the SDK reads nothing else.
+fn alone(name: &str, environment: &[(&str, &str)]) -> bool {
+    const MARK: &str = "AQUEDUCT_TEST_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args([&format!("failures::{name}"), "--exact", "--nocapture"]).env_clear().env(MARK, "1");
+    command.env("HOME", "/nonexistent").env("AWS_CONFIG_FILE", "/dev/null");
+    command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null").envs(environment.iter().copied());
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_credentials_are_said_at_once() {
+    // An address that never answers, as on a laptop whose network swallows the metadata service's packets.
+    let silent = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://192.0.2.1"), ("AWS_REGION", "eu-west-1")];
+    if !alone("missing_credentials_are_said_at_once", &silent) {
+        return;
+    }
+    let started = Instant::now();
+    let error = Store::open(&"s3://bucket".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoCredentials { .. }) && error.is_permission(), "{error:?}");
+    assert!(error.to_string().contains("AWS_PROFILE"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(10), "took {:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_region_is_said_at_once() {
+    let silent = [
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://192.0.2.1"),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ];
+    if !alone("a_missing_region_is_said_at_once", &silent) {
+        return;
+    }
+    let started = Instant::now();
+    let error = Store::open(&"s3://bucket".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoRegion) && error.to_string().contains("AWS_REGION"), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "took {:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdks_own_settings_are_enough() {
+    let endpoint = Aws::shared().endpoint().replace("127.0.0.1", "localhost");
+    let environment =
+        [("AWS_ENDPOINT_URL", endpoint.as_str()), ("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    if std::env::var_os("AQUEDUCT_TEST_ALONE").is_none() {
+        alone("the_sdks_own_settings_are_enough", &environment);
+        return;
+    }
+    let store = Store::open(&"s3://no-such-bucket-here".parse().unwrap()).await.unwrap();
+    let error = store.head("x.csv").await.unwrap_err();
+    assert!(matches!(error, StoreError::BucketMissing { .. }), "asked the bucket by its path: {error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_dropped_stops_the_transfer() {
+    let (proxy, store, _) = through_proxy(&content(40 << 20)).await;
+    let meta = store.head("x.csv").await.unwrap();
+    drop(store.reader(&meta).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let after = proxy.bytes(Direction::ToClient);
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(proxy.bytes(Direction::ToClient), after);
+    assert!(after < 40 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_given_by_hand_win() {
+    let bucket = Aws::shared().bucket();
+    Aws::shared().put_object(&bucket, "x.csv", b"id\n");
+    let url = format!("s3://{bucket}").parse().unwrap();
+    let store = Store::open_with(&url, &settings(Aws::shared().endpoint())).await.unwrap();
+    assert!(store.list(&Glob::literal("x.csv")).next_page().await.unwrap().is_some());
+}

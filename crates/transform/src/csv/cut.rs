@@ -1,0 +1,442 @@
+//! Finds where records end, and nothing else: the one sequential pass over an object's bytes.
+
+use super::{Grammar, count_line_ends, line_end};
+use crate::encoding::{Encoding, FromUtf16};
+
+/// Bytes of whole records, decoded together by one worker.
+#[derive(Debug)]
+pub struct Block {
+    pub(crate) bytes: Vec<u8>,
+    /// Offset of the first byte in the decompressed object, before character decoding.
+    pub(crate) offset: u64,
+    /// Physical line of the first byte; the first line of the object is 1.
+    pub(crate) line: u64,
+    /// Number of the first data record in the block; the first of the object is 1.
+    pub(crate) record: u64,
+    pub(crate) last: LastRecord,
+    pub(crate) encoding: Encoding,
+}
+
+impl Block {
+    /// Offset of the first byte in the decompressed object.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The records' bytes; UTF-16 arrives here as UTF-8.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Gives the buffer back for [`Cutter::recycle`].
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// How a block's last record ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastRecord {
+    Whole,
+    /// The record went over the limit; the block ends with its first line.
+    OverLimit,
+    /// One physical line over the limit, alone in its block: only its first bytes were kept.
+    Truncated,
+}
+
+/// Where the scan of the current record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// At the first byte of a record.
+    Start,
+    Unquoted,
+    Quoted,
+    /// In a comment, or in the rest of a record that was given up: up to the line's end.
+    Line,
+    /// In a line over the limit whose rest is dropped.
+    Drop,
+}
+
+/// Ends blocks on record boundaries. Bytes may arrive in any pieces; the blocks' records are always the same.
+#[derive(Debug)]
+pub struct Cutter {
+    grammar: Grammar,
+    encoding: Encoding,
+    utf16: Option<FromUtf16>,
+    limit: usize,
+    /// Bytes after which a block is ended at the next record's end.
+    block: usize,
+    /// Bytes not yet handed out. `[..start]` is consumed.
+    buffer: Vec<u8>,
+    start: usize,
+    /// First byte of the record being scanned.
+    record_start: usize,
+    /// Next byte to look at.
+    at: usize,
+    mode: Mode,
+    /// Everything before the first byte is known: the byte order mark was looked for.
+    begun: bool,
+    finished: bool,
+    header_pending: bool,
+    offset: u64,
+    line: u64,
+    record: u64,
+    /// Data records since `start`.
+    records: u64,
+    /// Bytes cut away from a line over the limit.
+    dropped: u64,
+    spare: Vec<Vec<u8>>,
+}
+
+/// Large enough to amortise the hand-over to a worker, small enough to stay in a core's cache.
+const BLOCK: usize = 256 * 1024;
+
+enum Step {
+    /// A record or skipped line ended; `at` is the start of the next.
+    Ended,
+    /// The block has to end here, with the current record.
+    EndBlock(LastRecord),
+    NeedMore,
+}
+
+impl Cutter {
+    /// `limit` is the largest record in bytes. With `header`, the first block ends with the first record.
+    pub fn new(grammar: Grammar, encoding: Encoding, limit: usize, header: bool) -> Self {
+        Self {
+            grammar,
+            encoding,
+            utf16: encoding.is_utf16().then(|| FromUtf16::new(encoding)),
+            limit,
+            block: BLOCK,
+            buffer: Vec::new(),
+            start: 0,
+            record_start: 0,
+            at: 0,
+            mode: Mode::Start,
+            begun: false,
+            finished: false,
+            header_pending: header,
+            offset: 0,
+            line: 1,
+            record: 1,
+            records: 0,
+            dropped: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Ends blocks after fewer bytes, so that tests see many of them.
+    #[cfg(test)]
+    pub(crate) fn with_block(mut self, block: usize) -> Self {
+        self.block = block;
+        self
+    }
+
+    /// Appends bytes of the decompressed object.
+    pub fn push(&mut self, chunk: &[u8]) {
+        debug_assert!(!self.finished, "push after finish");
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.record_start -= self.start;
+            self.at -= self.start;
+            self.start = 0;
+        }
+        match &mut self.utf16 {
+            Some(utf16) => utf16.push(chunk, &mut self.buffer),
+            None => self.buffer.extend_from_slice(chunk),
+        }
+        self.begin(false);
+    }
+
+    /// No more bytes follow.
+    pub fn finish(&mut self) {
+        if let Some(utf16) = &mut self.utf16 {
+            utf16.finish(&mut self.buffer);
+        }
+        self.finished = true;
+        self.begin(true);
+    }
+
+    /// Gives a block's buffer back.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        // A record may be 16 MiB; such a buffer is let go rather than kept.
+        if buffer.capacity() <= 2 * BLOCK && self.spare.len() < 16 {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Physical lines ended so far plus one: where a fault of the whole object is shown.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Strips the byte order mark once enough bytes are in to know. In UTF-16 it has become U+FEFF in UTF-8.
+    fn begin(&mut self, complete: bool) {
+        const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+        if self.begun || (self.buffer.len() < MARK.len() && !complete && MARK.starts_with(&self.buffer)) {
+            return;
+        }
+        self.begun = true;
+        if self.buffer.starts_with(&MARK) {
+            self.start = MARK.len();
+            self.record_start = MARK.len();
+            self.at = MARK.len();
+            self.offset = self.encoding.raw_len(&MARK);
+        }
+    }
+
+    /// The next block that is complete, if the bytes pushed so far hold one.
+    #[expect(clippy::should_implement_trait, reason = "an iterator that ends is done; this one goes on after a push")]
+    pub fn next(&mut self) -> Option<Block> {
+        if !self.begun {
+            return None;
+        }
+        loop {
+            let counted = self.records;
+            match self.step() {
+                Step::Ended => {
+                    let header = self.header_pending && self.records > counted;
+                    if header || self.at - self.start >= self.block {
+                        return Some(self.emit(LastRecord::Whole));
+                    }
+                }
+                Step::EndBlock(last) => return Some(self.emit(last)),
+                Step::NeedMore if self.finished && self.at > self.start => return Some(self.emit(LastRecord::Whole)),
+                Step::NeedMore => return None,
+            }
+        }
+    }
+
+    /// Advances to the end of the current record or skipped line.
+    fn step(&mut self) -> Step {
+        loop {
+            match self.mode {
+                Mode::Start => {
+                    let Some(&first) = self.buffer.get(self.at) else { return Step::NeedMore };
+                    self.record_start = self.at;
+                    if first == b'\n' {
+                        self.at += 1;
+                        return Step::Ended;
+                    }
+                    if first == b'\r' {
+                        match self.buffer.get(self.at + 1) {
+                            Some(b'\n') => self.at += 2,
+                            None if !self.finished => return Step::NeedMore,
+                            _ => self.at += 1,
+                        }
+                        return Step::Ended;
+                    }
+                    self.mode = if self.grammar.comment == Some(first) { Mode::Line } else { Mode::Unquoted };
+                }
+                Mode::Unquoted => {
+                    let rest = &self.buffer[self.at..];
+                    let found = match self.grammar.quote {
+                        Some(quote) => memchr::memchr3(quote, b'\n', b'\r', rest),
+                        None => memchr::memchr2(b'\n', b'\r', rest),
+                    };
+                    let Some(found) = found else {
+                        self.at = self.buffer.len();
+                        if self.finished {
+                            return self.end_record(self.at, self.at);
+                        }
+                        if self.at - self.record_start > self.limit {
+                            return self.over_limit();
+                        }
+                        return Step::NeedMore;
+                    };
+                    let at = self.at + found;
+                    match self.buffer[at] {
+                        b'\n' => return self.end_record(at, at + 1),
+                        b'\r' => match self.buffer.get(at + 1) {
+                            Some(b'\n') => return self.end_record(at, at + 2),
+                            None if !self.finished => {
+                                self.at = at;
+                                return Step::NeedMore;
+                            }
+                            _ => return self.end_record(at, at + 1),
+                        },
+                        _ if self.grammar.opens_field(&self.buffer, self.record_start, at) => {
+                            self.at = at + 1;
+                            self.mode = Mode::Quoted;
+                        }
+                        _ => self.at = at + 1,
+                    }
+                }
+                Mode::Quoted => {
+                    if let Some(step) = self.quoted() {
+                        return step;
+                    }
+                }
+                Mode::Line => {
+                    let Some((content, next)) = line_end(&self.buffer, self.at, self.finished) else {
+                        // A CR that may be half of a CRLF is looked at again.
+                        let cr = self.buffer.last() == Some(&b'\r');
+                        self.at = self.buffer.len() - usize::from(cr && !self.finished);
+                        if self.finished {
+                            return self.end_line(self.at, self.at);
+                        }
+                        if self.at - self.record_start > self.limit {
+                            return self.over_limit();
+                        }
+                        return Step::NeedMore;
+                    };
+                    return self.end_line(content, next);
+                }
+                Mode::Drop => {
+                    let kept = self.record_start + self.limit;
+                    match line_end(&self.buffer, self.at, self.finished) {
+                        Some((content, next)) => {
+                            self.drop_bytes(kept, content);
+                            let end = next - (content - kept);
+                            self.at = end;
+                        }
+                        None => {
+                            let cr = self.buffer.last() == Some(&b'\r') && !self.finished;
+                            let end = self.buffer.len() - usize::from(cr);
+                            self.drop_bytes(kept, end);
+                            self.at = kept;
+                            if !self.finished {
+                                return Step::NeedMore;
+                            }
+                        }
+                    }
+                    self.mode = Mode::Start;
+                    self.records += 1;
+                    return Step::EndBlock(LastRecord::Truncated);
+                }
+            }
+        }
+    }
+
+    fn drop_bytes(&mut self, from: usize, to: usize) {
+        self.dropped += self.encoding.raw_len(&self.buffer[from..to]);
+        self.buffer.drain(from..to);
+    }
+
+    /// Inside a quoted field. `None`: the field was left and the record goes on.
+    fn quoted(&mut self) -> Option<Step> {
+        let quote = self.grammar.quote?;
+        loop {
+            let rest = &self.buffer[self.at..];
+            let found = match self.grammar.escape {
+                Some(escape) => memchr::memchr2(quote, escape, rest),
+                None => memchr::memchr(quote, rest),
+            };
+            let Some(found) = found else {
+                self.at = self.buffer.len();
+                return if self.at - self.record_start > self.limit {
+                    Some(self.over_limit())
+                } else if self.finished {
+                    Some(self.runaway(LastRecord::Whole))
+                } else {
+                    Some(Step::NeedMore)
+                };
+            };
+            let at = self.at + found;
+            let next = self.buffer.get(at + 1).copied();
+            if next.is_none() && !self.finished {
+                self.at = at;
+                return Some(if at - self.record_start > self.limit { self.over_limit() } else { Step::NeedMore });
+            }
+            if self.grammar.escape == Some(self.buffer[at]) {
+                self.at = (at + 2).min(self.buffer.len());
+                continue;
+            }
+            if self.grammar.double_quote && next == Some(quote) {
+                self.at = at + 2;
+                continue;
+            }
+            self.at = at + 1;
+            self.mode = Mode::Unquoted;
+            let closes_well = next.is_none_or(|byte| byte == self.grammar.delimiter || byte == b'\n' || byte == b'\r');
+            if !closes_well && memchr::memchr2(b'\n', b'\r', &self.buffer[self.record_start..at]).is_some() {
+                if at - self.record_start > self.limit {
+                    return Some(self.over_limit());
+                }
+                return Some(self.runaway(LastRecord::Whole));
+            }
+            return None;
+        }
+    }
+
+    /// The record ended: its content before `content`, the next starts at `next`.
+    fn end_record(&mut self, content: usize, next: usize) -> Step {
+        if content - self.record_start > self.limit {
+            return self.over_limit();
+        }
+        self.at = next;
+        self.mode = Mode::Start;
+        self.records += 1;
+        Step::Ended
+    }
+
+    /// A comment's line ended.
+    fn end_line(&mut self, content: usize, next: usize) -> Step {
+        if content - self.record_start > self.limit {
+            return self.over_limit();
+        }
+        self.at = next;
+        self.mode = Mode::Start;
+        Step::Ended
+    }
+
+    /// Gives the record up but for its first line.
+    fn runaway(&mut self, last: LastRecord) -> Step {
+        let Some((content, next)) = line_end(&self.buffer, self.record_start, self.finished) else {
+            // The object's last line: nothing follows to resume at.
+            self.at = self.buffer.len();
+            self.mode = Mode::Start;
+            self.records += 1;
+            return Step::EndBlock(last);
+        };
+        debug_assert!(content - self.record_start <= self.limit);
+        self.at = next;
+        self.mode = Mode::Start;
+        self.records += 1;
+        Step::EndBlock(last)
+    }
+
+    /// The record is longer than the limit: its first line is set aside, whatever its length.
+    fn over_limit(&mut self) -> Step {
+        let first = line_end(&self.buffer, self.record_start, self.finished);
+        if first.is_some_and(|(content, _)| content - self.record_start <= self.limit) {
+            return self.runaway(LastRecord::OverLimit);
+        }
+        // The line is kept alone in its block, so what stands before it goes first.
+        self.at = self.record_start + self.limit;
+        self.mode = Mode::Drop;
+        if self.record_start > self.start {
+            return Step::EndBlock(LastRecord::Whole);
+        }
+        self.step()
+    }
+
+    fn emit(&mut self, last: LastRecord) -> Block {
+        // A line over the limit waits behind the records before it.
+        let end = if self.mode == Mode::Drop { self.record_start } else { self.at };
+        let mut bytes = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK + BLOCK / 8));
+        bytes.extend_from_slice(&self.buffer[self.start..end]);
+        let block =
+            Block { offset: self.offset, line: self.line, record: self.record, last, encoding: self.encoding, bytes };
+        self.start = end;
+        self.record_start = self.record_start.max(end);
+        self.offset += self.encoding.raw_len(&block.bytes) + std::mem::take(&mut self.dropped);
+        self.line += count_line_ends(&block.bytes);
+        if self.header_pending && self.records > 0 {
+            self.header_pending = false;
+        } else {
+            self.record += self.records;
+        }
+        self.records = 0;
+        block
+    }
+}

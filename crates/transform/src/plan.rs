@@ -1,0 +1,274 @@
+//! A pipeline compiled against one header.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::csv::{Decoder, Grammar};
+use crate::pipeline::{Field, MissingColumns, NewColumns, Pipeline};
+use crate::reject::{Fault, Reason};
+use crate::row::{Cell, Row, Span};
+use crate::types::{Buffers, Checks, Cleaner, ColumnType, Converted, Converter};
+
+/// What stands between a pipeline and an object's header.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanError {
+    #[error("the header has no column {}", names(missing))]
+    MissingLabels { missing: Vec<String>, header: Vec<String> },
+    #[error("the header names column {label:?} more than once (columns {first} and {second})")]
+    DuplicateLabel { label: String, first: usize, second: usize },
+    #[error("the header has {} the pipeline does not name, and drift.new_columns is \"fail\"", names(labels))]
+    NewLabels { labels: Vec<String> },
+    /// A field and its column do not go together; found before the first record.
+    #[error("field {field:?}: {why}")]
+    Field { field: String, why: String },
+}
+
+fn names(labels: &[String]) -> String {
+    labels.iter().map(|label| format!("{label:?}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What the header had beyond and below the pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderReport {
+    /// Labels no field asks for.
+    pub ignored: Vec<String>,
+    /// Fields whose label is missing; their cells are NULL, or the field's default.
+    pub missing: Vec<String>,
+}
+
+/// A pipeline compiled against one header and the column types of one table. Cloned for each worker, so that each has
+/// its own regex caches.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) grammar: Grammar,
+    pub(crate) limit: usize,
+    /// Fields a record must have.
+    width: usize,
+    columns: Vec<Column>,
+    fields: Arc<[Field]>,
+}
+
+/// One field of the schema, compiled.
+#[derive(Clone, Debug)]
+struct Column {
+    /// Position in the record; `None` when the header lacks it.
+    position: Option<usize>,
+    field: u16,
+    required: bool,
+    missing: Missing,
+    cleaner: Option<Cleaner>,
+    default: Option<String>,
+    converter: Converter,
+    checks: Option<Checks>,
+}
+
+/// The texts that mean NULL.
+#[derive(Clone, Debug)]
+struct Missing {
+    values: Arc<[String]>,
+    longest: usize,
+}
+
+impl Missing {
+    fn new(values: &[String]) -> Self {
+        Self { values: values.into(), longest: values.iter().map(String::len).max().unwrap_or(0) }
+    }
+
+    #[inline]
+    fn matches(&self, text: &str) -> bool {
+        text.len() <= self.longest && self.values.iter().any(|value| value == text)
+    }
+}
+
+impl Plan {
+    /// `header` is the first record's fields; `None` for a dialect without a header, when fields stand by position.
+    /// `columns` holds the column type of each schema field, in schema order.
+    pub fn compile(
+        pipeline: &Pipeline,
+        grammar: Grammar,
+        header: Option<&[String]>,
+        columns: &[ColumnType],
+    ) -> Result<(Self, HeaderReport), PlanError> {
+        let fields = &pipeline.schema.fields;
+        assert_eq!(fields.len(), columns.len(), "one column type per field");
+        let mut report = HeaderReport::default();
+        let positions = match header {
+            None => (0..fields.len()).map(Some).collect(),
+            Some(header) => positions(pipeline, header, &mut report)?,
+        };
+        let missing = Missing::new(&pipeline.schema.missing_values);
+        let compiled = fields.iter().zip(columns).zip(positions).enumerate().map(|(index, ((field, column), position))| {
+            let fail = |why| PlanError::Field { field: field.name.clone(), why };
+            let converter = Converter::compile(field, *column).map_err(fail)?;
+            let checks = Checks::compile(field, &converter).map_err(fail)?;
+            let cleaner =
+                if field.clean.is_empty() { None } else { Some(Cleaner::compile(&field.clean).map_err(fail)?) };
+            Ok(Column {
+                position,
+                field: u16::try_from(index).map_err(|_| fail("too many fields".into()))?,
+                required: field.constraints.required,
+                missing: missing.clone(),
+                cleaner,
+                default: field.default.clone(),
+                converter,
+                checks: (!checks.is_empty()).then_some(checks),
+            })
+        });
+        let compiled = compiled.collect::<Result<Vec<_>, PlanError>>()?;
+        let plan = Self {
+            grammar,
+            limit: pipeline.limits.record,
+            width: header.map_or(fields.len(), <[String]>::len),
+            columns: compiled,
+            fields: fields.as_slice().into(),
+        };
+        Ok((plan, report))
+    }
+
+    pub fn grammar(&self) -> Grammar {
+        self.grammar
+    }
+
+    /// The message stored with a reject.
+    pub fn message(&self, fault: Fault) -> String {
+        fault.reason.message(self.field(fault))
+    }
+
+    /// The field a fault is about.
+    pub fn field(&self, fault: Fault) -> Option<&Field> {
+        fault.field.and_then(|index| self.fields.get(usize::from(index)))
+    }
+
+    /// Brings the decoder's current record into `row`.
+    #[inline]
+    pub(crate) fn apply(
+        &self,
+        text: &str,
+        decoder: &Decoder,
+        row: &mut Row,
+        buffers: &mut Buffers,
+    ) -> Result<(), Fault> {
+        let found = decoder.len();
+        if found != self.width {
+            let (expected, found) = (self.width as u32, found as u32);
+            let reason = if found < expected {
+                Reason::FewerFields { expected, found }
+            } else {
+                Reason::MoreFields { expected, found }
+            };
+            return Err(Fault { field: None, reason });
+        }
+        row.clear();
+        for column in &self.columns {
+            let cell = column
+                .apply(text, decoder, &mut row.scratch, buffers)
+                .map_err(|reason| Fault { field: Some(column.field), reason })?;
+            row.cells.push(cell);
+        }
+        Ok(())
+    }
+}
+
+impl Column {
+    #[inline]
+    fn apply(
+        &self,
+        block: &str,
+        decoder: &Decoder,
+        scratch: &mut Vec<u8>,
+        buffers: &mut Buffers,
+    ) -> Result<Cell, Reason> {
+        let raw = match self.position {
+            Some(position) => decoder.field(block, position).text,
+            None => return self.absent(block, scratch),
+        };
+        // Compared before and after cleaning: `" "` trimmed is as missing as `""`, and a map may not hide a "NULL".
+        if self.missing.matches(raw) {
+            return self.absent(block, scratch);
+        }
+        let text = match &self.cleaner {
+            None => raw,
+            Some(cleaner) => {
+                let text = cleaner.apply(raw, buffers).text;
+                if self.missing.matches(text) {
+                    return self.absent(block, scratch);
+                }
+                text
+            }
+        };
+        self.convert(text, block, scratch)
+    }
+
+    #[inline]
+    fn convert(&self, text: &str, block: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
+        let cell = match self.converter.convert(text, scratch)? {
+            Converted::Cell(cell) => cell,
+            Converted::Text => Cell::Text(span_of(text, block, scratch)),
+        };
+        if let Some(checks) = &self.checks {
+            checks.check(cell, text, scratch)?;
+        }
+        Ok(cell)
+    }
+
+    /// No value: the default's, else NULL.
+    #[cold]
+    fn absent_with_default(&self, default: &str, block: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
+        self.convert(default, block, scratch)
+    }
+
+    #[inline]
+    fn absent(&self, block: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
+        match &self.default {
+            Some(default) => self.absent_with_default(default, block, scratch),
+            None if self.required => Err(Reason::Required),
+            None => Ok(Cell::Null),
+        }
+    }
+}
+
+/// Where `text` stands: in the block when it is a piece of it, else copied to scratch.
+#[inline]
+fn span_of(text: &str, block: &str, scratch: &mut Vec<u8>) -> Span {
+    let offset = text.as_ptr().addr().wrapping_sub(block.as_ptr().addr());
+    if offset <= block.len() && text.len() <= block.len() - offset {
+        return Span::block(offset, text.len());
+    }
+    let start = scratch.len();
+    scratch.extend_from_slice(text.as_bytes());
+    Span::scratch(start, text.len())
+}
+
+/// The position of each field's label in the header.
+fn positions(
+    pipeline: &Pipeline,
+    header: &[String],
+    report: &mut HeaderReport,
+) -> Result<Vec<Option<usize>>, PlanError> {
+    let mut labels = HashMap::with_capacity(header.len());
+    for (position, label) in header.iter().enumerate() {
+        if let Some(first) = labels.insert(label.as_str(), position) {
+            return Err(PlanError::DuplicateLabel { label: label.clone(), first: first + 1, second: position + 1 });
+        }
+    }
+    let mut missing = Vec::new();
+    let mut positions = Vec::with_capacity(pipeline.schema.fields.len());
+    for field in &pipeline.schema.fields {
+        let position = labels.remove(field.label());
+        if position.is_none() {
+            missing.push(field.label().to_owned());
+        }
+        positions.push(position);
+    }
+    let ignored: Vec<String> = header.iter().filter(|label| labels.contains_key(label.as_str())).cloned().collect();
+    if !missing.is_empty() && pipeline.drift.missing_columns == MissingColumns::Fail {
+        return Err(PlanError::MissingLabels { missing, header: header.to_vec() });
+    }
+    if !ignored.is_empty() && pipeline.drift.new_columns == NewColumns::Fail {
+        return Err(PlanError::NewLabels { labels: ignored });
+    }
+    report.ignored = ignored;
+    report.missing = missing;
+    Ok(positions)
+}

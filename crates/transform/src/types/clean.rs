@@ -1,0 +1,447 @@
+//! Cleaning steps: text to text, before missing values are looked for and types are read.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use memchr::memmem::Finder;
+use regex::{Captures, Regex};
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_quick};
+
+use crate::pipeline::Clean;
+
+/// The cleaning steps of one field. Each worker has its own clone, and with it its own regex caches.
+#[derive(Clone, Debug, Default)]
+pub struct Cleaner {
+    steps: Vec<Step>,
+}
+
+/// Room for texts that change; one per worker.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    front: String,
+    back: String,
+}
+
+/// A cleaned text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleaned<'a> {
+    pub text: &'a str,
+    /// Whether the text was written anew; else it is a part of the text that went in.
+    pub rewritten: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Trim,
+    Lower,
+    Upper,
+    CollapseSpaces,
+    Nfc,
+    Replace { find: Finder<'static>, with: Box<str> },
+    /// `with` is plain text.
+    RegexPlain { pattern: Regex, with: Box<str> },
+    /// `with` refers to groups.
+    RegexGroups { pattern: Regex, with: Box<str> },
+    Map(HashMap<Box<str>, Box<str>>),
+}
+
+/// What a step made of a text.
+enum Change {
+    Same,
+    /// Only this part of it is left.
+    Part(Range<usize>),
+    /// The buffer holds the new text.
+    Written,
+}
+
+impl Cleaner {
+    /// Compiles the steps; the error names the step that cannot work.
+    pub fn compile(steps: &[Clean]) -> Result<Self, String> {
+        Ok(Self { steps: steps.iter().map(Step::compile).collect::<Result<_, _>>()? })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Applies the steps in order. Allocates only while the buffers grow to the longest text that changes, and for
+    /// regular expressions with groups and letters outside ASCII that change.
+    #[inline]
+    pub fn apply<'a>(&self, text: &'a str, buffers: &'a mut Buffers) -> Cleaned<'a> {
+        if self.steps.is_empty() {
+            return Cleaned { text, rewritten: false };
+        }
+        self.apply_steps(text, buffers)
+    }
+
+    fn apply_steps<'a>(&self, text: &'a str, buffers: &'a mut Buffers) -> Cleaned<'a> {
+        let mut rewritten = false;
+        let mut part = 0..text.len();
+        for step in &self.steps {
+            let current = if rewritten { &buffers.front[part.clone()] } else { &text[part.clone()] };
+            match step.apply(current, &mut buffers.back) {
+                Change::Same => {}
+                Change::Part(inner) => part = part.start + inner.start..part.start + inner.end,
+                Change::Written => {
+                    std::mem::swap(&mut buffers.front, &mut buffers.back);
+                    rewritten = true;
+                    part = 0..buffers.front.len();
+                }
+            }
+        }
+        let text = if rewritten { &buffers.front[part] } else { &text[part] };
+        Cleaned { text, rewritten }
+    }
+}
+
+impl Step {
+    fn compile(step: &Clean) -> Result<Self, String> {
+        Ok(match step {
+            Clean::Trim => Self::Trim,
+            Clean::Lower => Self::Lower,
+            Clean::Upper => Self::Upper,
+            Clean::CollapseSpaces => Self::CollapseSpaces,
+            Clean::Nfc => Self::Nfc,
+            Clean::Replace { find, .. } if find.is_empty() => return Err("replace needs a text to look for".into()),
+            Clean::Replace { find, with } => {
+                Self::Replace { find: Finder::new(find).into_owned(), with: with.as_str().into() }
+            }
+            Clean::Regex { pattern, with } => {
+                let pattern = Regex::new(pattern).map_err(|error| format!("regex {pattern:?}: {error}"))?;
+                if !with.contains('$') {
+                    return Ok(Self::RegexPlain { pattern, with: with.as_str().into() });
+                }
+                check_references(&pattern, with)?;
+                Self::RegexGroups { pattern, with: with.as_str().into() }
+            }
+            Clean::Map(values) => {
+                let mut map = HashMap::with_capacity(values.len());
+                for (from, to) in values {
+                    if map.insert(from.as_str().into(), to.as_str().into()).is_some() {
+                        return Err(format!("map has {from:?} twice"));
+                    }
+                }
+                Self::Map(map)
+            }
+        })
+    }
+
+    /// `out` is cleared by the steps that write.
+    fn apply(&self, text: &str, out: &mut String) -> Change {
+        match self {
+            Self::Trim => trim(text),
+            Self::Lower => lower(text, out),
+            Self::Upper => upper(text, out),
+            Self::CollapseSpaces => collapse_spaces(text, out),
+            Self::Nfc => nfc(text, out),
+            Self::Replace { find, with } => {
+                let mut matches = find.find_iter(text.as_bytes()).peekable();
+                if matches.peek().is_none() {
+                    return Change::Same;
+                }
+                let len = find.needle().len();
+                splice(text, matches.map(|at| at..at + len), out, |_, out| out.push_str(with))
+            }
+            Self::RegexPlain { pattern, with } => {
+                let mut matches = pattern.find_iter(text).map(|found| found.range()).peekable();
+                if matches.peek().is_none() {
+                    return Change::Same;
+                }
+                splice(text, matches, out, |_, out| out.push_str(with))
+            }
+            Self::RegexGroups { pattern, with } => {
+                if !pattern.is_match(text) {
+                    return Change::Same;
+                }
+                out.clear();
+                let mut copied = 0;
+                for groups in pattern.captures_iter(text) {
+                    let whole = groups.get_match().range();
+                    out.push_str(&text[copied..whole.start]);
+                    expand(&groups, with, out);
+                    copied = whole.end;
+                }
+                out.push_str(&text[copied..]);
+                Change::Written
+            }
+            Self::Map(values) => match values.get(text) {
+                None => Change::Same,
+                Some(value) => {
+                    out.clear();
+                    out.push_str(value);
+                    Change::Written
+                }
+            },
+        }
+    }
+}
+
+fn expand(groups: &Captures<'_>, with: &str, out: &mut String) {
+    groups.expand(with, out);
+}
+
+/// Copies `text` with `write` in place of each range.
+fn splice(
+    text: &str,
+    ranges: impl Iterator<Item = Range<usize>>,
+    out: &mut String,
+    write: impl Fn(Range<usize>, &mut String),
+) -> Change {
+    out.clear();
+    let mut copied = 0;
+    for range in ranges {
+        out.push_str(&text[copied..range.start]);
+        copied = range.end;
+        write(range, out);
+    }
+    out.push_str(&text[copied..]);
+    Change::Written
+}
+
+/// A reference to a group that does not exist would silently become nothing.
+fn check_references(pattern: &Regex, with: &str) -> Result<(), String> {
+    let mut rest = with;
+    while let Some(at) = rest.find('$') {
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        let name = match rest.strip_prefix('{') {
+            Some(inside) => match inside.split_once('}') {
+                Some((name, after)) => {
+                    rest = after;
+                    name
+                }
+                None => return Err(format!("the replacement {with:?} opens ${{ and does not close it")),
+            },
+            None => {
+                let len = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                let (name, after) = rest.split_at(len);
+                rest = after;
+                name
+            }
+        };
+        let exists = match name.parse::<usize>() {
+            Ok(number) => number < pattern.captures_len(),
+            Err(_) => pattern.capture_names().flatten().any(|known| known == name),
+        };
+        if !exists {
+            return Err(format!(
+                "the replacement {with:?} refers to ${{{name}}}, which the pattern has no group for; write ${{1}} \
+                 before a letter or digit, and $$ for a dollar"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Takes Unicode white space off both ends.
+#[inline]
+fn trim(text: &str) -> Change {
+    // Most texts begin and end with a visible ASCII character.
+    let visible = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    if visible(text.as_bytes().first()) && visible(text.as_bytes().last()) {
+        return Change::Same;
+    }
+    let start = text.len() - text.trim_start().len();
+    let inner = text.trim();
+    if inner.len() == text.len() { Change::Same } else { Change::Part(start..start + inner.len()) }
+}
+
+fn lower(text: &str, out: &mut String) -> Change {
+    // Branch-free, so that it is one pass of wide instructions.
+    let (mut has_upper, mut is_ascii) = (false, true);
+    for &byte in text.as_bytes() {
+        has_upper |= byte.is_ascii_uppercase();
+        is_ascii &= byte.is_ascii();
+    }
+    if is_ascii && !has_upper {
+        return Change::Same;
+    }
+    if is_ascii {
+        out.clear();
+        out.push_str(text);
+        out.make_ascii_lowercase();
+        return Change::Written;
+    }
+    let changes = |c: char| {
+        let mut lower = c.to_lowercase();
+        lower.len() != 1 || lower.next() != Some(c)
+    };
+    if !text.chars().any(changes) {
+        return Change::Same;
+    }
+    out.clear();
+    out.push_str(&text.to_lowercase());
+    Change::Written
+}
+
+fn upper(text: &str, out: &mut String) -> Change {
+    let (mut has_lower, mut is_ascii) = (false, true);
+    for &byte in text.as_bytes() {
+        has_lower |= byte.is_ascii_lowercase();
+        is_ascii &= byte.is_ascii();
+    }
+    if is_ascii && !has_lower {
+        return Change::Same;
+    }
+    if is_ascii {
+        out.clear();
+        out.push_str(text);
+        out.make_ascii_uppercase();
+        return Change::Written;
+    }
+    let changes = |c: char| {
+        let mut upper = c.to_uppercase();
+        upper.len() != 1 || upper.next() != Some(c)
+    };
+    if !text.chars().any(changes) {
+        return Change::Same;
+    }
+    out.clear();
+    out.extend(text.chars().flat_map(char::to_uppercase));
+    Change::Written
+}
+
+/// Each run of white space becomes one space, at the ends too.
+fn collapse_spaces(text: &str, out: &mut String) -> Change {
+    let mut after_space = false;
+    let untidy = text.chars().any(|c| {
+        let is_space = c.is_whitespace();
+        let untidy = is_space && (c != ' ' || after_space);
+        after_space = is_space;
+        untidy
+    });
+    if !untidy {
+        return Change::Same;
+    }
+    out.clear();
+    let mut after_space = false;
+    for c in text.chars() {
+        let is_space = c.is_whitespace();
+        if !is_space {
+            out.push(c);
+        } else if !after_space {
+            out.push(' ');
+        }
+        after_space = is_space;
+    }
+    Change::Written
+}
+
+fn nfc(text: &str, out: &mut String) -> Change {
+    if text.is_ascii() {
+        return Change::Same;
+    }
+    match is_nfc_quick(text.chars()) {
+        IsNormalized::Yes => return Change::Same,
+        IsNormalized::Maybe if is_nfc(text) => return Change::Same,
+        _ => {}
+    }
+    out.clear();
+    out.extend(text.nfc());
+    Change::Written
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn clean(steps: &[Clean], text: &str) -> (String, bool) {
+        let cleaner = Cleaner::compile(steps).unwrap();
+        let mut buffers = Buffers::default();
+        let cleaned = cleaner.apply(text, &mut buffers);
+        (cleaned.text.to_owned(), cleaned.rewritten)
+    }
+
+    fn replace(find: &str, with: &str) -> Clean {
+        Clean::Replace { find: find.into(), with: with.into() }
+    }
+
+    fn regex(pattern: &str, with: &str) -> Clean {
+        Clean::Regex { pattern: pattern.into(), with: with.into() }
+    }
+
+    #[test]
+    fn each_step_does_its_one_thing() {
+        let map = Clean::Map(vec![("m".into(), "male".into()), ("".into(), "unknown".into())]);
+        for (steps, text, expected) in [
+            (vec![Clean::Trim], " \u{a0}\u{2003}a b\t\n", "a b"),
+            (vec![Clean::Trim], "\u{3000}", ""),
+            (vec![Clean::Trim], "é ", "é"),
+            (vec![Clean::Lower], "ÀB@Example.COM", "àb@example.com"),
+            (vec![Clean::Lower], "ΟΔΟΣ", "οδος"),
+            (vec![Clean::Lower], "İ", "i\u{307}"),
+            (vec![Clean::Upper], "straße ǆ", "STRASSE Ǆ"),
+            (vec![Clean::CollapseSpaces], "a  b\t\u{a0}c ", "a b c "),
+            (vec![Clean::CollapseSpaces], "\n", " "),
+            (vec![Clean::Nfc], "e\u{301}", "é"),
+            (vec![replace("foo", "bar")], "foofoo fo foo", "barbar fo bar"),
+            (vec![replace("a", "")], "banana", "bnn"),
+            (vec![replace("$", "$1")], "5$", "5$1"),
+            (vec![regex(r"\bcolour\b", "color")], "colour colours", "color colours"),
+            (vec![regex("", "-")], "ab", "-a-b-"),
+            (vec![regex("(?P<d>[0-9]+)/([0-9]+)", "${2}x$d$$")], "1/2 3/4", "2x1$ 4x3$"),
+            (vec![regex("(a)|b", "<$1>")], "ab", "<a><>"),
+            (vec![map.clone()], "m", "male"),
+            (vec![map.clone()], "", "unknown"),
+            (vec![map], "mm", "mm"),
+            (vec![Clean::Trim, Clean::Lower, replace("x", " "), Clean::Trim], " XaX ", "a"),
+            (vec![], " a ", " a "),
+        ] {
+            assert_eq!(clean(&steps, text).0, expected, "{steps:?} {text:?}");
+        }
+    }
+
+    #[test]
+    fn texts_that_stay_are_not_written() {
+        for (step, text) in [
+            (Clean::Trim, " a "),
+            (Clean::Lower, "straße 1"),
+            (Clean::Upper, "ÀB 1"),
+            (Clean::CollapseSpaces, "a b c "),
+            (Clean::Nfc, "é e"),
+            (replace("foo", "bar"), "fo fo"),
+            (regex("x+", "y"), "abc"),
+            (regex("(x)", "$1"), "abc"),
+            (Clean::Map(vec![("a".into(), "b".into())]), "c"),
+        ] {
+            assert!(!clean(std::slice::from_ref(&step), text).1, "{step:?} {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_cannot_work_is_refused() {
+        for step in [
+            replace("", "x"),
+            regex("(", "x"),
+            regex("(a)", "$2"),
+            regex("(a)", "$1a"),
+            regex("(a)", "$b"),
+            regex("(a)", "${1"),
+            regex("a", "$"),
+            regex("(?=a)", "x"),
+            Clean::Map(vec![("a".into(), "b".into()), ("a".into(), "c".into())]),
+        ] {
+            assert!(Cleaner::compile(std::slice::from_ref(&step)).is_err(), "{step:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn steps_agree_with_the_standard_library(text in "(?s)[ \u{a0}a-cA-C\u{e9}\u{c9}e\u{301}ßΣσİ\t]{0,12}") {
+            prop_assert_eq!(clean(&[Clean::Trim], &text).0, text.trim());
+            prop_assert_eq!(clean(&[Clean::Lower], &text).0, text.to_lowercase());
+            prop_assert_eq!(clean(&[Clean::Upper], &text).0, text.to_uppercase());
+            prop_assert_eq!(clean(&[Clean::Nfc], &text).0, text.nfc().collect::<String>());
+            prop_assert_eq!(clean(&[replace("a", "bc")], &text).0, text.replace('a', "bc"));
+            let plain = Regex::new("a+|b").unwrap();
+            prop_assert_eq!(clean(&[regex("a+|b", "x")], &text).0, plain.replace_all(&text, regex::NoExpand("x")));
+            let groups = Regex::new("(a+)(b)?").unwrap();
+            prop_assert_eq!(clean(&[regex("(a+)(b)?", "$2-$1")], &text).0, groups.replace_all(&text, "$2-$1"));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Blocks through a plan.
+
+use std::ops::Range;
+
+use crate::csv::{Block, Decoded, Decoder, LastRecord, count_line_ends};
+use crate::plan::Plan;
+use crate::reject::{Fault, Reason};
+use crate::row::{Row, RowRef};
+use crate::types::Buffers;
+
+/// Receives kept rows. Sync and generic: the one hot trait.
+pub trait RowSink {
+    fn row(&mut self, row: RowRef<'_>);
+}
+
+/// Drops rows: checks and benchmarks.
+#[derive(Debug, Default)]
+pub struct Discard;
+
+impl RowSink for Discard {
+    fn row(&mut self, _row: RowRef<'_>) {}
+}
+
+/// A record set aside, with all that is needed to work on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedRecord {
+    /// The first data record is 1.
+    pub record: u64,
+    /// Physical line of its first byte, the first line of the object is 1.
+    pub line: u64,
+    /// Offset of its first byte in the decompressed object, before character decoding.
+    pub offset: u64,
+    /// The exact bytes, without the line end; at most `limits.record` of them.
+    pub raw: Vec<u8>,
+    pub fault: Fault,
+}
+
+/// What became of one block: `read == loaded + rejects.len()`.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Records found.
+    pub read: u64,
+    /// Rows handed to the sink.
+    pub loaded: u64,
+    /// Blank and comment lines, outside records.
+    pub skipped: u64,
+    /// In file order.
+    pub rejects: Vec<RejectedRecord>,
+}
+
+/// Applies a plan to blocks; one per thread.
+#[derive(Debug)]
+pub struct Worker {
+    plan: Plan,
+    decoder: Decoder,
+    row: Row,
+    buffers: Buffers,
+}
+
+impl Worker {
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            plan: plan.clone(),
+            decoder: Decoder::new(plan.grammar),
+            row: Row::default(),
+            buffers: Buffers::default(),
+        }
+    }
+
+    /// Hands each kept row to `sink`, in file order.
+    pub fn apply(&mut self, block: &Block, sink: &mut impl RowSink) -> Tally {
+        if block.last == LastRecord::Truncated {
+            return self.truncated(block);
+        }
+        // Validated once per block, then sliced; only a block that fails is looked at record by record.
+        match block.encoding.decode(&block.bytes) {
+            Some(text) => self.decode(block, &text, &[], sink),
+            None => {
+                let grammar = &self.plan.grammar;
+                let taken = [Some(grammar.delimiter), grammar.quote, grammar.escape, grammar.comment];
+                let mask = if taken.contains(&Some(0x1A)) { 0x1C } else { 0x1A };
+                let (text, bad) = block.encoding.decode_masked(&block.bytes, mask);
+                self.decode(block, &text, &bad, sink)
+            }
+        }
+    }
+
+    /// `bad` are the ranges of `text` that stand for bytes that are no text.
+    fn decode(&mut self, block: &Block, text: &str, bad: &[Range<usize>], sink: &mut impl RowSink) -> Tally {
+        let mut tally = Tally::default();
+        let mut place = Place { text: 0, cut: 0, line: block.line, offset: block.offset };
+        let mut bad = bad.iter().peekable();
+        self.decoder.reset();
+        loop {
+            let (start, end, mut fault) = match self.decoder.next(text) {
+                Decoded::Record { start, end, fault } => (start, end, fault),
+                Decoded::Skipped => {
+                    tally.skipped += 1;
+                    continue;
+                }
+                Decoded::End => break,
+            };
+            let record = block.record + tally.read;
+            tally.read += 1;
+            if block.last == LastRecord::OverLimit && self.decoder.at() == text.len() {
+                fault = Some(Reason::RecordTooLong);
+            }
+            while bad.peek().is_some_and(|bad| bad.end <= start) {
+                bad.next();
+            }
+            if bad.peek().is_some_and(|bad| bad.start < end) {
+                fault = Some(Reason::InvalidEncoding);
+            }
+            let outcome = match fault {
+                Some(reason) => Err(Fault { field: None, reason }),
+                None => self.plan.apply(text, &self.decoder, &mut self.row, &mut self.buffers),
+            };
+            match outcome {
+                Ok(()) => {
+                    tally.loaded += 1;
+                    sink.row(RowRef::new(&self.row, text, record));
+                }
+                Err(fault) => {
+                    place.advance(block, text, start);
+                    let raw = &block.bytes[place.cut..place.cut + block.encoding.cut_len(&text[start..end])];
+                    tally.rejects.push(RejectedRecord {
+                        record,
+                        line: place.line,
+                        offset: place.offset,
+                        raw: block.encoding.to_raw(raw),
+                        fault,
+                    });
+                }
+            }
+        }
+        tally
+    }
+
+    /// One line over the limit, of which the first bytes were kept.
+    fn truncated(&self, block: &Block) -> Tally {
+        let mut raw = block.bytes.as_slice();
+        while let [rest @ .., b'\n' | b'\r'] = raw {
+            raw = rest;
+        }
+        let rejected = RejectedRecord {
+            record: block.record,
+            line: block.line,
+            offset: block.offset,
+            raw: block.encoding.to_raw(&raw[..raw.len().min(self.plan.limit)]),
+            fault: Fault { field: None, reason: Reason::RecordTooLong },
+        };
+        Tally { read: 1, loaded: 0, skipped: 0, rejects: vec![rejected] }
+    }
+}
+
+/// How far rejects were located in a block; only moves forward, so that a block full of rejects stays linear.
+struct Place {
+    text: usize,
+    cut: usize,
+    line: u64,
+    offset: u64,
+}
+
+impl Place {
+    fn advance(&mut self, block: &Block, text: &str, to: usize) {
+        let cut = self.cut + block.encoding.cut_len(&text[self.text..to]);
+        let passed = &block.bytes[self.cut..cut];
+        self.line += count_line_ends(passed);
+        self.offset += block.encoding.raw_len(passed);
+        self.text = to;
+        self.cut = cut;
+    }
+}

@@ -1,0 +1,406 @@
+//! Pipeline files as a person writes them: what is read from good ones, what is said about wrong ones.
+#![expect(clippy::disallowed_methods, reason = "reads the pipelines and the wrong files of the project")]
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use transform::ColumnType;
+use transform::pipeline::{Clean, Mode, OnChange, Pipeline};
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn text_of(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn parse(text: &str) -> Pipeline {
+    Pipeline::parse(text).unwrap_or_else(|problems| panic!("{}", problems.render("p.toml", text)))
+}
+
+fn messages(text: &str) -> Vec<String> {
+    Pipeline::parse(text).err().map_or_else(Vec::new, |problems| problems.iter().map(|p| p.message.clone()).collect())
+}
+
+/// A whole file around the line of one field and what stands after the schema.
+fn with_field(field: &str, rest: &str) -> String {
+    format!("version = 1\nname = \"p\"\n[source]\npath = \"p.csv\"\n[schema]\nfields = [{{ {field} }}]\n{rest}")
+}
+
+#[test]
+fn the_pipelines_of_the_project_are_right() {
+    for name in ["customers", "passengers", "runways"] {
+        let text = text_of(&project().join("pipelines").join(format!("{name}.toml")));
+        let pipeline = parse(&text);
+        assert_eq!(pipeline.name, name);
+        assert_eq!(pipeline.target.table, name);
+    }
+}
+
+#[test]
+fn customers_has_the_columns_the_guide_shows() {
+    let pipeline = parse(&text_of(&project().join("pipelines/customers.toml")));
+    let columns: Vec<String> =
+        pipeline.schema.fields.iter().map(|field| format!("{} {}", field.name, field.column_type())).collect();
+    assert_eq!(
+        columns,
+        [
+            "id bigint",
+            "title character varying(16)",
+            "firstname character varying(40)",
+            "lastname character varying(40)",
+            "status character varying(16)",
+            "email text",
+            "age smallint",
+            "balance numeric(14,2)",
+            "signup_date date",
+            "last_seen timestamp with time zone",
+            "country character varying(2)",
+            "notes text",
+        ]
+    );
+    assert!(pipeline.schema.fields[0].constraints.required, "a key is required");
+    let email = pipeline.schema.fields.iter().find(|field| field.name == "email").unwrap();
+    assert_eq!(email.clean, [Clean::Trim, Clean::Lower]);
+}
+
+/// Each file in tests/wrong and, beside it, the screen a person gets.
+#[test]
+fn what_is_wrong_is_shown_where_it_stands() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wrong");
+    let mut names: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    names.sort();
+    assert!(names.len() >= 14, "{} wrong files", names.len());
+    for path in names {
+        let text = text_of(&path);
+        let name = path.file_name().unwrap().to_string_lossy();
+        let problems = Pipeline::parse(&text).expect_err(&name);
+        let (shown, expected) = (problems.render(&name, &text), text_of(&path.with_extension("txt")));
+        assert!(shown == expected, "{name} shows:\n{shown}\nand should show:\n{expected}");
+    }
+}
+
+#[test]
+fn all_problems_of_a_file_are_found_at_once() {
+    let text = "version = 1\nnam = 1\n[source]\npath = 2\n[schema]\nfields = [{ name = \"a\", typ = \"x\" }]\n[target]\nmode = 3\n";
+    assert_eq!(
+        messages(text),
+        [
+            "the key \"name\" is missing",
+            "unknown key \"nam\"",
+            "\"path\" takes text, not a whole number",
+            "unknown key \"typ\" in this field",
+            "\"mode\" takes text, not a whole number",
+        ]
+    );
+}
+
+#[test]
+fn keys_of_a_later_version_are_not_called_unknown() {
+    let text = with_field(
+        "name = \"a\", mask = true",
+        "[rows]\nwhere = \"x\"\n[target]\nmode = \"upsert\"\nconflict = \"fail\"\n[[checks]]\n[[tests]]\n[drift]\nnew_columns = \"rescue\"\n",
+    )
+    .replace("path = \"p.csv\"", "path = \"p.csv\"\nencoding = \"auto\"");
+    assert_eq!(
+        messages(&text),
+        [
+            "encoding \"auto\" is not built yet",
+            "\"mask\" is not built yet",
+            "\"rows\" is not built yet",
+            "mode \"upsert\" is not built yet",
+            "\"conflict\" is not built yet",
+            "\"checks\" is not built yet",
+            "\"tests\" is not built yet",
+            "new_columns \"rescue\" is not built yet",
+        ]
+    );
+}
+
+#[test]
+fn numbers_and_dates_are_kept_as_they_were_written() {
+    let bounds = |kind: &str, minimum: &str| {
+        let text = with_field(&format!("name = \"a\", type = {kind}, constraints = {{ minimum = {minimum} }}"), "");
+        parse(&text).schema.fields[0].constraints.minimum.clone().unwrap()
+    };
+    assert_eq!(bounds("\"integer\"", "0"), "0");
+    assert_eq!(bounds("\"integer\"", "1_000"), "1000");
+    assert_eq!(bounds("\"integer\"", "0xFF"), "255");
+    assert_eq!(bounds("\"number\"", "1.50"), "1.50");
+    assert_eq!(bounds("\"number\"", "\"0.1000000000000000000000001\""), "0.1000000000000000000000001");
+    assert_eq!(bounds("\"number\", decimalChar = \",\"", "1.5"), "1,5");
+    assert_eq!(bounds("\"date\"", "2020-02-29"), "2020-02-29");
+    assert_eq!(bounds("\"date\"", "\"2020-02-29\""), "2020-02-29");
+}
+
+#[test]
+fn what_happens_to_new_bytes_depends_on_what_can_be_taken_back() {
+    let on_change = |target: &str| parse(&with_field("name = \"a\"", target)).source.on_change;
+    assert_eq!(on_change(""), OnChange::Replace);
+    assert_eq!(on_change("[target]\nlineage = false\n"), OnChange::Fail);
+    assert_eq!(on_change("[target]\nmode = \"replace\"\n"), OnChange::Replace);
+    let written = with_field("name = \"a\"", "[target]\nlineage = false\n").replace("csv\"", "csv\"\non_change = \"replace\"");
+    assert!(messages(&written)[0].contains("needs lineage"), "{:?}", messages(&written));
+}
+
+#[test]
+fn a_limit_left_out_of_a_written_table_does_not_apply() {
+    let limits = |text: &str| {
+        let errors = parse(&with_field("name = \"a\"", text)).errors;
+        (errors.limit_rows, errors.limit_percent)
+    };
+    assert_eq!(limits(""), (Some(1000), Some(5.0)));
+    assert_eq!(limits("[errors]\n"), (Some(1000), Some(5.0)));
+    assert_eq!(limits("[errors]\nlimit = { rows = 3 }\n"), (Some(3), None));
+    assert_eq!(limits("[errors.limit]\npercent = 1\n"), (None, Some(1.0)));
+    assert_eq!(limits("[errors]\nlimit = {}\n"), (None, None));
+}
+
+#[test]
+fn the_fingerprint_stands_for_what_a_load_does() {
+    let base = with_field("name = \"a\", type = \"integer\"", "");
+    let of = |text: &str| parse(text).fingerprint();
+    let written_otherwise = "# the same\nname = 'other'\nversion = 1\r\nsource.path = \"elsewhere.csv\"\n\n\
+        [errors]\nlimit = { rows = 1 }\n[schema]\nmissingValues = ['']\nfields = [\n  { \"type\" = 'integer', name = 'a' },\n]\n\
+        [target]\ntable = \"p\"\nmode = 'append'\n";
+    assert_eq!(of(&base), of(written_otherwise));
+    for change in [
+        base.replace("\"a\"", "\"b\""),
+        base.replace("integer", "number"),
+        base.replace("\"a\"", "\"a\", clean = [\"trim\"]"),
+        base.replace("\"a\"", "\"a\", constraints = { maximum = 3 }"),
+        base.replace("csv\"", "csv\"\nencoding = \"latin1\""),
+        format!("{base}[dialect]\ndelimiter = \";\"\n"),
+        format!("{base}[target]\ntable = \"q\"\n"),
+        format!("{base}[target]\nmode = \"replace\"\n"),
+        format!("{base}[limits]\nrecord = 4096\n"),
+        format!("{base}[drift]\nnew_columns = \"fail\"\n"),
+    ] {
+        assert_ne!(of(&base), of(&change), "{change}");
+    }
+}
+
+/// Hashes of it stand in ledgers: it may only change when what a load does changes.
+#[test]
+fn the_fingerprint_stays_what_it_was() {
+    let text = with_field("name = \"a\", from = \"A\", type = \"number\", precision = [5, 2], constraints = { minimum = 0 }", "");
+    let lines: Vec<String> = parse(&text).fingerprint().lines().map(str::to_owned).collect();
+    assert_eq!(
+        lines,
+        [
+            "aqueduct pipeline 1",
+            "encoding \"UTF-8\"",
+            "delimiter null",
+            "quote \"\\\"\"",
+            "double_quote true",
+            "escape null",
+            "skip_initial_space false",
+            "header true",
+            "comment null",
+            "new_columns \"ignore\"",
+            "missing_columns \"fail\"",
+            "table \"p\"",
+            "mode \"append\"",
+            "create true",
+            "lineage true",
+            "record_limit 1048576",
+            "column_limit 1600",
+            "missing_values [\"\"]",
+            "primary_key []",
+            "field [\"a\",\"A\",\"number\",\"numeric(5,2)\"]",
+            " kind [\".\",null,true,[5,2]]",
+            " clean []",
+            " default null",
+            " required false",
+            " length [null,null]",
+            " range [\"0\",null,null,null]",
+            " pattern null",
+            " enum null",
+        ]
+    );
+}
+
+#[test]
+fn a_table_is_named_by_the_pipeline_unless_it_says_otherwise() {
+    assert_eq!(parse(&with_field("name = \"a\"", "")).target.table, "p");
+    let target = parse(&with_field("name = \"a\"", "[target]\ntable = \"Sales.Order Lines\"\nmode = \"replace\"\n")).target;
+    assert_eq!((&*target.table, target.mode), ("Sales.Order Lines", Mode::Replace));
+}
+
+#[test]
+fn sizes_are_written_in_units_or_bytes() {
+    let record = |value: &str| parse(&with_field("name = \"a\"", &format!("[limits]\nrecord = {value}\n"))).limits.record;
+    assert_eq!(record("\"64 KiB\""), 65_536);
+    assert_eq!(record("\"16MiB\""), 16 << 20);
+    assert_eq!(record("1024"), 1024);
+    for wrong in ["1023", "\"17 MiB\"", "\"1 MB\"", "\"1\\u00a0MiB\u{0661}\"", "-1", "\"99999999999999999999 KiB\""] {
+        let text = with_field("name = \"a\"", &format!("[limits]\nrecord = {wrong}\n"));
+        assert_eq!(messages(&text).len(), 1, "{wrong}");
+    }
+}
+
+#[test]
+fn a_file_that_is_none_is_refused_at_once() {
+    let text = "a = 1\n".repeat(300_000);
+    assert_eq!(messages(&text), ["a pipeline file is at most 1048576 bytes long"]);
+    let nested = format!("a = {}", "[".repeat(200_000));
+    assert!(!messages(&nested).is_empty());
+}
+
+#[test]
+fn a_screen_ends_and_a_line_is_cut_around_the_caret() {
+    let text = format!("x = \"{}\"\n", "é".repeat(5_000)) + &"y.z = 1\n".repeat(2);
+    let shown = Pipeline::parse(&text).unwrap_err().render("p.toml", &text);
+    assert!(shown.lines().all(|line| line.chars().count() < 200), "{shown}");
+    let many: String = (0..100).map(|n| format!("key_{n} = 1\n")).collect();
+    let shown = Pipeline::parse(&many).unwrap_err().render("p.toml", &many);
+    assert!(shown.ends_with("p.toml: 84 more problems\n"), "{shown}");
+}
+
+#[test]
+fn nothing_of_the_file_reaches_the_terminal_as_an_escape() {
+    let text = "version = 1\n\"\\u001B[31m\" = \"\u{202E}\"\nx\u{1B}[0m = 1\n";
+    let shown = Pipeline::parse(text).unwrap_err().render("p.toml", text);
+    assert!(!shown.contains('\u{1B}') && !shown.contains('\u{202E}'), "{shown:?}");
+}
+
+#[test]
+fn column_types_follow_from_the_field() {
+    let column = |field: &str| parse(&with_field(field, "")).schema.fields[0].column_type();
+    assert_eq!(column("name = \"a\", type = \"datetime\""), ColumnType::Timestamp(6));
+    assert_eq!(column("name = \"a\", type = \"datetime\", timezone = \"UTC\""), ColumnType::Timestamptz(6));
+    assert_eq!(column("name = \"a\", type = \"datetime\", sqlType = \"timestamptz(3)\""), ColumnType::Timestamptz(3));
+    assert_eq!(column("name = \"a\", type = \"number\", precision = [9, 3]"), ColumnType::Numeric(Some((9, 3))));
+    assert_eq!(column("name = \"a\", format = \"uuid\""), ColumnType::Uuid);
+    assert_eq!(column("name = \"a\", type = \"year\""), ColumnType::Int4);
+}
+
+/// What a fuzzer asks of any bytes: no panic, and problems that stand in the text.
+fn check(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match Pipeline::parse(&text) {
+        Ok(pipeline) => {
+            assert_eq!(pipeline.fingerprint(), parse(&text).fingerprint());
+            assert!(!pipeline.schema.fields.is_empty());
+        }
+        Err(problems) => {
+            assert!(problems.iter().count() > 0);
+            let mut last = (1, 1);
+            for problem in &problems {
+                assert!(text.get(problem.span.clone()).is_some(), "{problem:?} is outside the text");
+                let before = &text[..problem.span.start];
+                let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+                let place = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
+                assert_eq!((problem.line, problem.column), place);
+                assert!(place >= last, "problems come in the order of the text");
+                last = place;
+            }
+            let shown = problems.render("p.toml", &text);
+            assert!(shown.contains('^') && shown.ends_with('\n'));
+            assert!(!problems.to_string().is_empty());
+        }
+    }
+}
+
+/// Everything a file can say, to be damaged.
+const SEED: &str = r##"version = 1
+name = "all"
+[source]
+path = "a/*.csv*"
+encoding = "windows-1252"
+on_change = "ignore"
+[dialect]
+delimiter = ";"
+quoteChar = "'"
+doubleQuote = false
+escapeChar = '\'
+skipInitialSpace = true
+header = true
+commentChar = "#"
+[schema]
+missingValues = ["", "é"]
+primaryKey = ["a", "b"]
+fields = [
+  { name = "a", from = "A", type = "integer", bareNumber = false, groupChar = ".", sqlType = "int", default = 5, constraints = { required = true, minimum = 0, maximum = 1_000 } },
+  { name = "b", type = "number", decimalChar = ",", precision = [12, 2], constraints = { exclusiveMinimum = 0.5, enum = [1.5, "2,5"] } },
+  { name = "c", format = "email", clean = ["trim", { replace = "x", with = "y" }, { regex = '(?P<n>\d+)', with = "${n}$$" }, { map = { a = "b" } }], constraints = { minLength = 1, maxLength = 9, pattern = '[a-z]+' } },
+  { name = "d", type = "boolean", trueValues = ["j"], falseValues = ["n"] },
+  { name = "e", type = "date", format = "%d/%m/%Y", constraints = { minimum = "01/02/2003" } },
+  { name = "f", type = "datetime", timezone = "Europe/Paris", constraints = { maximum = 2030-01-01T00:00:00Z } },
+  { name = "g", type = "object" },
+]
+[drift]
+new_columns = "fail"
+missing_columns = "null"
+[target]
+table = "s.t"
+create = false
+[errors]
+limit = { rows = 5, percent = 0.5 }
+[limits]
+record = "64 KiB"
+columns = 99
+"##;
+
+#[test]
+fn the_seed_of_the_property_test_is_right() {
+    parse(SEED);
+}
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Delete(usize, usize),
+    Insert(usize, String),
+    Move(usize, usize, usize),
+}
+
+fn any_edit() -> impl Strategy<Value = Edit> {
+    let token = prop_oneof![
+        any::<char>().prop_map(String::from),
+        "[\\[\\]{}\"'=.,#\\\\\r\n\t ]{1,3}",
+        prop::sample::select(vec!["true", "-1", "9999999999999999999999", "1e400", "nan", "\"\"", "[]", "{}", "'''", "(", "$1", "\u{FEFF}", "%", "0x"])
+            .prop_map(String::from),
+    ];
+    prop_oneof![
+        (any::<usize>(), 1..20_usize).prop_map(|(at, len)| Edit::Delete(at, len)),
+        (any::<usize>(), token).prop_map(|(at, text)| Edit::Insert(at, text)),
+        (any::<usize>(), 1..60_usize, any::<usize>()).prop_map(|(from, len, to)| Edit::Move(from, len, to)),
+    ]
+}
+
+fn damaged(edits: &[Edit]) -> Vec<u8> {
+    let mut bytes = SEED.as_bytes().to_vec();
+    for edit in edits {
+        let within = |at: usize| at % (bytes.len() + 1);
+        match edit {
+            Edit::Delete(at, len) => {
+                let at = within(*at);
+                bytes.drain(at..(at + len).min(bytes.len()));
+            }
+            Edit::Insert(at, text) => {
+                let at = within(*at);
+                bytes.splice(at..at, text.bytes());
+            }
+            Edit::Move(from, len, to) => {
+                let (from, to) = (within(*from), within(*to));
+                let piece = bytes[from..(from + len).min(bytes.len())].to_vec();
+                bytes.splice(to..to, piece);
+            }
+        }
+    }
+    bytes
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_file_is_read_or_explained(edits in prop::collection::vec(any_edit(), 0..6)) {
+        check(&damaged(&edits));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_explained(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        check(&bytes);
+    }
+}
