@@ -7,44 +7,53 @@ demo=.aqueduct/demo
 # A fresh start, below a directory of its own: what you load yourself stands beside it and stays.
 rm -rf "$demo"
 mkdir -p "$demo"
-unset DATABASE_SECRET
+unset DATABASE_SECRET # it would point the demo at a real database's password
 export AQUEDUCT_STORE="$demo/store" DATABASE_URL="sqlite:$demo/warehouse.db"
 
-step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-if [ ! -t 1 ] || [ -n "${NO_COLOR:-}" ]; then
-  step() { printf '\n%s\n' "$*"; }
-fi
-show() { printf '$ %s\n' "$*"; "$@"; }
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+show() {
+  printf '$ %s\n' "$*"
+  "$@"
+}
+query() {
+  printf '> %s\n' "$1"
+  python3 scripts/show-rows.py "$demo/warehouse.db" "$1"
+}
 
-step '0. Build'
+step 'Build'
 cargo build --release --locked -p ingest -p etl-runner
 PATH="$PWD/target/release:$PATH"
 
 step '1. Put the files of seed-data/ into the store, checked by their pipelines'
 for pipeline in pipelines/*.toml; do
-  name=$(basename "$pipeline" .toml)
-  show ingest upload seed-data/"$name"/*.csv --pipeline "$pipeline"
+  show ingest upload "seed-data/$(basename "$pipeline" .toml)"/*.csv --pipeline "$pipeline"
 done
 
 step '2. Load them'
 show etl-runner run pipelines/*.toml
 
-step '3. Records that were set aside, and why'
+step '3. The records that were set aside, and why'
 show etl-runner rejects list
 
-step '4. What stands in the database now'
-python3 scripts/show-tables.py "$demo/warehouse.db"
+step '4. What stands in the database'
+query "select id, lastname, status, email, notes from customers where notes like '%color%' or notes like '%##%' limit 4"
+query "select passenger_id, flight_id, name, seat_number from passengers limit 3"
+query "select airport_ident, length_ft, surface, closed from runways where surface like 'P%' limit 3"
 
 step '5. Load again: nothing changes'
 show etl-runner run pipelines/*.toml
 
 step 'What to type next'
 cat <<TEXT
-export AQUEDUCT_STORE=$demo/store DATABASE_URL=sqlite:$demo/warehouse.db PATH="\$PWD/target/release:\$PATH"
-etl-runner loads                                      # one line per load
-etl-runner verify                                     # count everything again
-etl-runner rejects export > rejects.csv               # the records set aside, to be repaired
-ingest generate customers --rows 100000 --seed 7 --dirty 0.001 > customers-more.csv
-ingest upload customers-more.csv --pipeline pipelines/customers.toml
-etl-runner run pipelines/customers.toml
+export PATH="\$PWD/target/release:\$PATH" AQUEDUCT_STORE=$demo/store DATABASE_URL=sqlite:$demo/warehouse.db
+etl-runner loads                              # one line for each load
+etl-runner verify                             # count everything again
+etl-runner rejects export -o .aqueduct/rejects.csv   # the exact records that were set aside
+etl-runner undo 2                             # take one load back; run --reload brings it in again
+
+# your own size of file, straight from disk into a database of its own
+ingest generate customers --rows 100000 --seed 7 --dirty 0.001 --out .aqueduct/customers.csv
+etl-runner run pipelines/customers.toml .aqueduct/customers.csv --database sqlite:.aqueduct/large.db
 TEXT

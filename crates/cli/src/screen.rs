@@ -56,7 +56,8 @@ impl Screen {
 
     #[must_use]
     pub fn cause(mut self, cause: impl Into<String>) -> Self {
-        let cause = cause.into();
+        // A cause is one line; other people's errors may come in several.
+        let cause = cause.into().lines().map(str::trim).collect::<Vec<_>>().join(" ");
         let said = self.causes.last().unwrap_or(&self.message);
         // Some libraries repeat their source in their own message.
         if !cause.is_empty() && !said.ends_with(&cause) {
@@ -160,6 +161,15 @@ mod tests {
     fn a_cause_already_said_is_not_said_twice() {
         let screen = Screen::error("open a.csv: no such file").cause("no such file");
         assert_eq!(screen.render(Style::PLAIN), "error: open a.csv: no such file\n");
+    }
+
+    #[test]
+    fn a_cause_of_several_lines_becomes_one() {
+        let screen = Screen::error("no credentials").cause("looked in:\n  the environment\n  the profile");
+        assert_eq!(
+            screen.render(Style::PLAIN),
+            "error: no credentials\n  because: looked in: the environment the profile\n"
+        );
     }
 
     #[test]

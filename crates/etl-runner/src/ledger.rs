@@ -261,7 +261,8 @@ pub fn standing<'a>(history: &'a [LoadRow], object: &ObjectVersion, pipeline_has
         if live.object.version == object.version || same_etag {
             return Standing::Loaded { load: live, pipeline_changed: live.pipeline_hash != pipeline_hash };
         }
-        let older = matches!((object.last_modified, live.object.last_modified), (Some(this), Some(that)) if this < that);
+        let older =
+            matches!((object.last_modified, live.object.last_modified), (Some(this), Some(that)) if this < that);
         return if older { Standing::Older { loaded: live } } else { Standing::Changed { loaded: live } };
     }
     let latest = rows().filter(|row| row.object.version == object.version).max_by_key(|row| row.id);

@@ -13,5 +13,6 @@ pub mod load;
 pub mod report;
 pub mod run;
 pub mod stream;
+pub mod verify;
 
 pub use error::LoadError;

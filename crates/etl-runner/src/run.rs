@@ -90,10 +90,24 @@ pub enum RunError {
     NoReload { table: String },
 }
 
-/// The hash of a pipeline's meaning.
+/// The hash of a pipeline's meaning. The reject limit is part of it: a load that failed by it is tried again once it is
+/// raised.
 pub fn pipeline_hash(pipeline: &Pipeline) -> String {
-    let digest = Sha256::digest(pipeline.fingerprint().as_bytes());
+    let meaning = format!("{}\nerrors {:?}", pipeline.fingerprint(), pipeline.errors);
+    let digest = Sha256::digest(meaning.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the ledger keeps of an object of a store.
+pub fn object_version(store: &Store, object: &ObjectMeta) -> ObjectVersion {
+    ObjectVersion {
+        uri: store.uri_of(&object.key),
+        key: object.key.clone(),
+        version: object.version.to_string(),
+        etag: object.etag.clone(),
+        size: Some(object.size),
+        last_modified: Some(Timestamp::from(object.last_modified)),
+    }
 }
 
 /// Loads what is new below `glob`.
@@ -105,7 +119,13 @@ pub async fn run(
     options: &Options,
     observer: Observer<'_>,
 ) -> Result<RunReport, RunError> {
-    database.ensure_ledger().await?;
+    // A dry run makes no ledger either.
+    let has_ledger = if options.dry_run {
+        database.has_ledger().await?
+    } else {
+        database.ensure_ledger().await?;
+        true
+    };
     let table = database.resolve(&TableName::parse(&pipeline.target.table)?).await?;
     if options.reload && pipeline.target.mode == Mode::Append && !pipeline.target.lineage {
         return Err(RunError::NoReload { table: table.to_string() });
@@ -114,6 +134,7 @@ pub async fn run(
     let mut run = Run {
         target: Target { pipeline, pipeline_hash: &hash, table: &table },
         database,
+        has_ledger,
         store,
         options,
         observer,
@@ -123,7 +144,7 @@ pub async fn run(
     if run.report.matched == 0 {
         return Err(RunError::NothingMatches {
             glob: glob.to_string(),
-            store: store.to_string(),
+            store: store.uri_of(""),
             prefix: glob.prefix().to_owned(),
             nearest: store.nearest_keys(glob.prefix(), 5).await?,
         });
@@ -135,6 +156,7 @@ pub async fn run(
 struct Run<'a> {
     target: Target<'a>,
     database: &'a mut Database,
+    has_ledger: bool,
     store: &'a Store,
     options: &'a Options,
     observer: Observer<'a>,
@@ -152,13 +174,13 @@ impl Run<'_> {
         while let Some(page) = lister.next_page().await? {
             self.report.matched += page.len() as u64;
             let uris: Vec<String> = page.iter().map(|object| self.store.uri_of(&object.key)).collect();
-            let history = self.database.look_up(self.target.table, &uris).await?;
+            let history = self.look_up(&uris).await?;
             for object in page {
                 if self.options.since.is_some_and(|since| object.last_modified < since) {
                     self.report.left_out += 1;
                     continue;
                 }
-                let version = self.version(&object);
+                let version = object_version(self.store, &object);
                 match standing(&history, &version, self.target.pipeline_hash) {
                     Standing::Loaded { load, pipeline_changed } if !self.options.reload => {
                         let gone = match &table {
@@ -199,6 +221,13 @@ impl Run<'_> {
         }
     }
 
+    async fn look_up(&mut self, objects: &[String]) -> Result<Vec<LoadRow>, RunError> {
+        if !self.has_ledger {
+            return Ok(Vec::new());
+        }
+        Ok(self.database.look_up(self.target.table, objects).await?)
+    }
+
     async fn load_all(&mut self, chosen: Vec<ObjectMeta>) -> Result<(), RunError> {
         let count = chosen.len();
         for (index, listed) in chosen.into_iter().enumerate() {
@@ -220,8 +249,8 @@ impl Run<'_> {
             Ok(object) => object,
             Err(error) => return Ok(self.judged(&listed, Outcome::failed(&error.into(), None))),
         };
-        let version = self.version(&object);
-        let history = self.database.look_up(self.target.table, std::slice::from_ref(&version.uri)).await?;
+        let version = object_version(self.store, &object);
+        let history = self.look_up(std::slice::from_ref(&version.uri)).await?;
         let replaces = match self.decide(&object, &version, &history).await? {
             Decision::Load(replaces) => replaces,
             Decision::Not(outcome) => return Ok(self.judged(&object, outcome)),
@@ -286,7 +315,7 @@ impl Run<'_> {
             }
             Standing::New | Standing::Replaced(_) | Standing::Undone(_) | Standing::Failed(_) => Replaces::Nothing,
         };
-        if !whole_table {
+        if !whole_table || !self.has_ledger {
             return Ok(Decision::Load(replaces));
         }
         // The newest object may be gone from the store by now; an older one does not take its place unasked.
@@ -320,17 +349,6 @@ impl Run<'_> {
             reader.finish().ok()
         });
         matches!(hashed.await, Ok(Some(summary)) if summary.sha256.to_string() == *known)
-    }
-
-    fn version(&self, object: &ObjectMeta) -> ObjectVersion {
-        ObjectVersion {
-            uri: self.store.uri_of(&object.key),
-            key: object.key.clone(),
-            version: object.version.to_string(),
-            etag: object.etag.clone(),
-            size: Some(object.size),
-            last_modified: Some(Timestamp::from(object.last_modified)),
-        }
     }
 
     /// The report of an object that was not read.

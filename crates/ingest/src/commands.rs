@@ -13,7 +13,7 @@ use ingest::check::{self, CheckError};
 use ingest::generate::{self, Summary};
 use ingest::key::Keys;
 use ingest::local::{self, LocalError, Skipped};
-use ingest::upload::{self, Compress, Input, Options, Step, UploadError, Watch};
+use ingest::upload::{self, Compress, Input, Options, Outcome, Step, UploadError, Watch};
 use objects::{Decompressed, Limits, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use transform::Pipeline;
@@ -165,21 +165,13 @@ async fn upload_all(
     chosen: &Chosen,
     terminal: Terminal,
 ) -> Result<Exit, Failure> {
-    let mut tally = Tally::default();
-    let mut entries = Vec::new();
-    let mut fail = |tally: &mut Tally, name: String, failure: Failure| {
-        failure.screen.show(terminal.err);
-        tally.failures.push(failure.exit);
-        entries.push(UploadEntry::failed(name, &failure));
-    };
+    let mut session = Session { args, terminal, tally: Tally::default(), entries: Vec::new() };
     for (path, error) in &chosen.missing {
-        fail(&mut tally, cli::escape_path(path).to_string(), Failure::local(error));
+        session.failed(UploadEntry::new(path.display().to_string()), Failure::local(error));
     }
-    let mut entries_done = Vec::new();
     let store = if chosen.inputs.is_empty() { None } else { open_store(args).await? };
     let mut taken: HashMap<&str, String> = HashMap::new();
     for (position, input) in chosen.inputs.iter().enumerate() {
-        let name = cli::escape(&input.label()).to_string();
         let outcome = match taken.insert(input.name(), input.label()) {
             Some(other) => Err(UploadError::SameKey { key: input.name().to_owned(), other }),
             None => {
@@ -189,52 +181,80 @@ async fn upload_all(
                 outcome
             }
         };
-        match outcome {
+        let error = match outcome {
             Ok(outcome) => {
-                tally.done += 1;
-                if let Some(check) = &outcome.check {
-                    note_all(terminal, report::notes(&input.label(), check));
-                }
-                if let Some(compression) = outcome.compressed_before {
-                    let note = format!("{} is {compression} already and stays as it is", input.label());
-                    note_all(terminal, [note]);
-                }
-                if !terminal.json {
-                    let target = format!("{}/{}", args.store, outcome.key);
-                    let text = report::upload_text(&name, &target, &outcome, args.dry_run, terminal.out);
-                    cli::print(text).map_err(|error| Failure::output(&error))?;
-                }
-                let object = match &store {
-                    Some(store) => store.uri_of(&outcome.key),
-                    None => format!("{}/{}", args.store, outcome.key),
-                };
-                entries_done.push(UploadEntry::done(name, object, &outcome));
+                session.stored(input, store.as_ref(), &outcome)?;
+                continue;
             }
-            Err(error) => {
-                let stop = error.concerns_the_store();
-                fail(&mut tally, name, Failure::upload(&input.label(), &error, args.pipeline.as_deref()));
-                let left = chosen.inputs.len() - position - 1;
-                if stop && left > 0 {
-                    let left = cli::human::counted(left as u64, "file was", "files were");
-                    note_all(terminal, [format!("{left} not tried: the store would refuse them too")]);
-                    break;
-                }
-            }
+            Err(error) => error,
+        };
+        let entry = UploadEntry::new(input.label()).with_check(match &error {
+            UploadError::Rejects { report } => Some((**report).clone()),
+            _ => None,
+        });
+        session.failed(entry, Failure::upload(&input.label(), &error, args.pipeline.as_deref()));
+        let left = chosen.inputs.len() - position - 1;
+        if error.concerns_the_store() && left > 0 {
+            let left = cli::human::counted(left as u64, "file was", "files were");
+            note_all(terminal, [format!("{left} not tried: the store would refuse them too")]);
+            break;
         }
     }
-    entries.extend(entries_done);
-    let exit = tally.exit();
-    if terminal.json {
-        let document = UploadDocument {
-            store: args.store.to_string(),
-            dry_run: args.dry_run,
-            files: &entries,
-            skipped: SkippedEntry::of(&chosen.skipped),
-            exit: exit.code(),
-        };
-        cli::print_json("ingest upload", &document).map_err(|error| Failure::output(&error))?;
+    session.finish(&chosen.skipped)
+}
+
+/// What was shown so far, and what is told at the end.
+struct Session<'a> {
+    args: &'a config::Upload,
+    terminal: Terminal,
+    tally: Tally,
+    entries: Vec<UploadEntry>,
+}
+
+impl Session<'_> {
+    fn failed(&mut self, entry: UploadEntry, failure: Failure) {
+        failure.screen.show(self.terminal.err);
+        self.tally.failures.push(failure.exit);
+        self.entries.push(entry.failed(failure));
     }
-    Ok(exit)
+
+    fn stored(&mut self, input: &Input, store: Option<&Store>, outcome: &Outcome) -> Result<(), Failure> {
+        self.tally.done += 1;
+        if let Some(check) = &outcome.check {
+            note_all(self.terminal, report::notes(&input.label(), check));
+        }
+        if let Some(compression) = outcome.compressed_before {
+            note_all(self.terminal, [format!("{} is {compression} already and stays as it is", input.label())]);
+        }
+        let target = format!("{}/{}", self.args.store, outcome.key);
+        if !self.terminal.json {
+            let text = report::upload_text(&input.label(), &target, outcome, self.args.dry_run, self.terminal.out);
+            cli::print(text).map_err(|error| Failure::output(&error))?;
+        }
+        let object = store.map_or(target, |store| store.uri_of(&outcome.key));
+        self.entries.push(UploadEntry::new(input.label()).done(object, outcome, self.args.dry_run));
+        Ok(())
+    }
+
+    fn finish(self, skipped: &[Skipped]) -> Result<Exit, Failure> {
+        let exit = self.tally.exit();
+        let written = if self.terminal.json {
+            let document = UploadDocument {
+                store: self.args.store.to_string(),
+                dry_run: self.args.dry_run,
+                files: &self.entries,
+                skipped: SkippedEntry::of(skipped),
+                exit: exit.code(),
+            };
+            cli::print_json("ingest upload", &document)
+        } else if self.entries.len() > 1 {
+            cli::print(report::summary_text(&self.entries))
+        } else {
+            Ok(())
+        };
+        written.map_err(|error| Failure::output(&error))?;
+        Ok(exit)
+    }
 }
 
 /// `None` for a dry run into a directory that does not exist yet.
@@ -321,7 +341,7 @@ fn check(args: &config::Check, terminal: Terminal) -> Result<Exit, Failure> {
                 let failure = Failure::local(&error);
                 failure.screen.show(terminal.err);
                 tally.failures.push(failure.exit);
-                let file = cli::escape_path(argument).to_string();
+                let file = argument.display().to_string();
                 entries.push(CheckEntry { file, report: None, exit: failure.exit.code(), error: Some(failure.screen) });
                 continue;
             }
@@ -370,10 +390,9 @@ fn check_one(
     terminal: Terminal,
 ) -> Result<CheckEntry, Failure> {
     let name = if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() };
-    let file = cli::escape(&name).to_string();
     let failed = |failure: Failure| {
         failure.screen.show(terminal.err);
-        CheckEntry { file: file.clone(), report: None, exit: failure.exit.code(), error: Some(failure.screen) }
+        CheckEntry { file: name.clone(), report: None, exit: failure.exit.code(), error: Some(failure.screen) }
     };
     let (source, total): (Box<dyn Read>, _) = if is_stdin(path) {
         (Box::new(io::stdin().lock()), None)
@@ -399,7 +418,7 @@ fn check_one(
         cli::print(report::check_text(&name, &report, terminal.out)).map_err(|error| Failure::output(&error))?;
     }
     if report.over_limit.is_none() {
-        return Ok(CheckEntry { file, report: Some(report), error: None, exit: 0 });
+        return Ok(CheckEntry { file: name, report: Some(report), error: None, exit: 0 });
     }
     let failure = Failure::rejects(&name, &report, &args.pipeline);
     Ok(CheckEntry { report: Some(report), ..failed(failure) })

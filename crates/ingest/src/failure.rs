@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cli::{Exit, Screen, Terminal, human};
+use cli::{Exit, Screen, Style, Terminal, human};
 use ingest::check::{CheckError, CheckReport, OverLimit};
 use ingest::key::KeyError;
 use ingest::local::LocalError;
@@ -13,6 +13,8 @@ use objects::StoreError;
 use serde::Serialize;
 use transform::PlanError;
 use transform::pipeline::Problems;
+
+use crate::report;
 
 /// An exit code with its screen.
 #[derive(Debug)]
@@ -99,12 +101,11 @@ impl Failure {
                 Self::new(Exit::Usage, screen.help("upload them one by one, with different --prefix or --key"))
             }
             UploadError::Content(error) => content_failure(screen, error, pipeline),
-            UploadError::Rejects { report } => over_limit(
-                Screen::error(format!("{name} was not uploaded")),
-                name,
-                report,
-                pipeline.unwrap_or(Path::new("the pipeline file")),
-            ),
+            UploadError::Rejects { report } => {
+                let screen = Screen::error(format!("{name} was not uploaded"));
+                let screen = screen.details(report::rejects_text(name, report, Style::PLAIN));
+                over_limit(screen, report, pipeline.unwrap_or(Path::new("the pipeline file")))
+            }
             UploadError::Changed { .. } => {
                 Self::new(Exit::Temporary, screen.help("wait until it is complete, and try again"))
             }
@@ -126,7 +127,7 @@ impl Failure {
 
     /// More rejects than the pipeline bears. The counts and rejects were shown already.
     pub(crate) fn rejects(name: &str, report: &CheckReport, pipeline: &Path) -> Self {
-        over_limit(Screen::error(format!("{name} is over the reject limit")), name, report, pipeline)
+        over_limit(Screen::error(format!("{name} is over the reject limit")), report, pipeline)
     }
 }
 
@@ -135,8 +136,7 @@ fn not_done(what: String, error: &(dyn Error + 'static)) -> Screen {
     Screen::error(what).caused_by_chain(Some(error))
 }
 
-fn over_limit(screen: Screen, name: &str, report: &CheckReport, pipeline: &Path) -> Failure {
-    let pipeline = pipeline.display();
+fn over_limit(screen: Screen, report: &CheckReport, pipeline: &Path) -> Failure {
     let limit = match report.over_limit {
         Some(OverLimit::Rows(rows)) => human::count(rows),
         Some(OverLimit::Percent(percent)) => format!("{percent} %"),
@@ -145,8 +145,7 @@ fn over_limit(screen: Screen, name: &str, report: &CheckReport, pipeline: &Path)
     let (rejected, records) = (human::count(report.rejected), human::count(report.records));
     let screen = screen
         .cause(format!("{rejected} of {records} records rejected, the limit is {limit}"))
-        .help(format!("`ingest check {name} --pipeline {pipeline} --limit 100` shows more of them"))
-        .help(format!("correct the file, or raise [errors] limit in {pipeline}"));
+        .help(format!("correct the file, or raise [errors] limit in {}", pipeline.display()));
     Failure::new(Exit::DataGate, screen)
 }
 
@@ -158,7 +157,8 @@ fn local_failure(screen: Screen, error: &LocalError) -> Failure {
     match error {
         LocalError::Missing { nearby, .. } => Failure::new(Exit::Failed, there(screen, nearby)),
         LocalError::NoMatch { nearby, directory, .. } => {
-            let screen = screen.cause(format!("looked in {}", directory.display()));
+            let exists = if directory.exists() { "" } else { ", which does not exist" };
+            let screen = screen.cause(format!("looked in {}{exists}", directory.display()));
             Failure::new(Exit::Failed, there(screen, nearby))
         }
         LocalError::Directory { path } => {
@@ -203,7 +203,7 @@ fn content_failure(screen: Screen, error: &CheckError, pipeline: Option<&Path>) 
         }
         CheckError::Header(_) => screen.help(format!("check the first lines of the file, and [dialect] in {pipeline}")),
         CheckError::Plan(PlanError::MissingLabels { header, .. }) => screen
-            .cause(format!("its header: {}", header.join(", ")))
+            .help(format!("the file has: {}", header.join(", ")))
             .help(format!("correct the file or the fields in {pipeline}; `from` names another label"))
             .help("a column that may be missing: missing_columns = \"null\" in [drift]"),
         CheckError::Plan(PlanError::DuplicateLabel { .. }) => screen.help("rename one of them in the file"),
@@ -223,6 +223,12 @@ fn store_failure(screen: Screen, error: &StoreError) -> Failure {
         _ if error.is_retryable() => Exit::Temporary,
         StoreError::NoRegion => Exit::Usage,
         _ => Exit::Failed,
+    };
+    let screen = match error {
+        // It says what to do; the cause is a list of every place the SDK looked in.
+        StoreError::NoCredentials { .. } => Screen::error(error.to_string()),
+        StoreError::NotADirectory { .. } => screen.help("--store takes s3://bucket[/prefix] or a directory"),
+        _ => screen,
     };
     Failure::new(exit, screen)
 }

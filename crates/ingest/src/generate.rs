@@ -438,8 +438,12 @@ mod tests {
     #[test]
     fn a_file_does_not_change_from_one_release_to_the_next() {
         let (file, _) = generate(3, 1, 0.0);
-        let second = String::from_utf8(file).unwrap().lines().nth(1).unwrap().to_owned();
-        assert_eq!(second, "");
+        let text = String::from_utf8(file).unwrap();
+        assert_eq!(
+            text.lines().nth(1).unwrap(),
+            "1,Ms,José,Johnson,pending,Jose.Johnson1@example.com,54,12852.56,2022-02-18,2022-04-14T03:29:44-05:00,AT,\
+             Spoke with Łucja in support"
+        );
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Results as a person or a script reads them.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
-use cli::{Style, escape, escape_path, human};
+use cli::{Style, escape, human};
 use ingest::check::CheckReport;
 use ingest::local::Skipped;
 use ingest::upload::{Action, Outcome};
@@ -20,7 +19,7 @@ pub(crate) struct UploadEntry {
     pub(crate) file: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) object: Option<String>,
-    /// `uploaded`, `replaced`, `unchanged`, `failed`.
+    /// `uploaded`, `replaced`, `unchanged`, `failed`; in a dry run `would_upload`, `would_replace`.
     pub(crate) outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes: Option<u64>,
@@ -72,21 +71,7 @@ pub(crate) struct SkippedEntry {
 }
 
 impl UploadEntry {
-    pub(crate) fn done(file: String, object: String, outcome: &Outcome) -> Self {
-        Self {
-            file,
-            object: Some(object),
-            outcome: action_name(outcome.action),
-            bytes: Some(outcome.bytes),
-            sha256: Some(outcome.sha256.to_string()),
-            version: outcome.version.as_ref().map(ToString::to_string),
-            check: outcome.check.clone(),
-            error: None,
-            exit: 0,
-        }
-    }
-
-    pub(crate) fn failed(file: String, failure: &Failure) -> Self {
+    pub(crate) fn new(file: String) -> Self {
         Self {
             file,
             object: None,
@@ -95,36 +80,54 @@ impl UploadEntry {
             sha256: None,
             version: None,
             check: None,
-            error: Some(failure.screen.clone()),
-            exit: failure.exit.code(),
+            error: None,
+            exit: 0,
         }
+    }
+
+    pub(crate) fn with_check(self, check: Option<CheckReport>) -> Self {
+        Self { check, ..self }
+    }
+
+    pub(crate) fn done(self, object: String, outcome: &Outcome, dry_run: bool) -> Self {
+        Self {
+            object: Some(object),
+            outcome: match (outcome.action, dry_run) {
+                (Action::Uploaded, false) => "uploaded",
+                (Action::Uploaded, true) => "would_upload",
+                (Action::Replaced, false) => "replaced",
+                (Action::Replaced, true) => "would_replace",
+                (Action::Unchanged, _) => "unchanged",
+            },
+            bytes: Some(outcome.bytes),
+            sha256: Some(outcome.sha256.to_string()),
+            version: outcome.version.as_ref().map(ToString::to_string),
+            check: outcome.check.clone(),
+            ..self
+        }
+    }
+
+    pub(crate) fn failed(self, failure: Failure) -> Self {
+        Self { exit: failure.exit.code(), error: Some(failure.screen), ..self }
     }
 }
 
 impl SkippedEntry {
     pub(crate) fn of(skipped: &[Skipped]) -> Vec<Self> {
-        let entry = |skipped: &Skipped| Self {
-            file: escape_path(&skipped.path).to_string(),
-            reason: skipped.reason.describe(),
-        };
+        let entry =
+            |skipped: &Skipped| Self { file: skipped.path.display().to_string(), reason: skipped.reason.describe() };
         skipped.iter().map(entry).collect()
     }
 }
 
-fn action_name(action: Action) -> &'static str {
-    match action {
-        Action::Uploaded => "uploaded",
-        Action::Replaced => "replaced",
-        Action::Unchanged => "unchanged",
-    }
-}
-
-/// `uploaded  a.csv → store/a.csv (1.2 KiB, 10 records, 1 rejected)`, and the rejects below.
+/// `uploaded a.csv → store/a.csv (1.2 KiB, 10 records, 1 rejected)`, and the rejects below.
 pub(crate) fn upload_text(file: &str, target: &str, outcome: &Outcome, dry_run: bool, style: Style) -> String {
     let verb = match (outcome.action, dry_run) {
+        (Action::Uploaded, false) => "uploaded",
         (Action::Uploaded, true) => "would upload",
+        (Action::Replaced, false) => "replaced",
         (Action::Replaced, true) => "would replace",
-        (action, _) => action_name(action),
+        (Action::Unchanged, _) => "unchanged",
     };
     let mut text = String::new();
     let mut facts = human::bytes(outcome.bytes);
@@ -139,10 +142,26 @@ pub(crate) fn upload_text(file: &str, target: &str, outcome: &Outcome, dry_run: 
         Action::Uploaded | Action::Replaced => style.green(verb).to_string(),
     };
     let _ = writeln!(text, "{verb} {} → {} ({facts})", escape(file), escape(target));
-    if let Some(check) = &outcome.check {
+    // What is there already was reported when it came.
+    if let (Some(check), Action::Uploaded | Action::Replaced) = (&outcome.check, outcome.action) {
         text.push_str(&rejects_text(file, check, style));
     }
     text
+}
+
+/// `3 files: 1 uploaded, 2 unchanged`.
+pub(crate) fn summary_text(entries: &[UploadEntry]) -> String {
+    let words = [
+        ("uploaded", "uploaded"),
+        ("replaced", "replaced"),
+        ("would_upload", "to upload"),
+        ("would_replace", "to replace"),
+        ("unchanged", "unchanged"),
+        ("failed", "failed"),
+    ];
+    let counts = words.map(|(outcome, word)| (entries.iter().filter(|entry| entry.outcome == outcome).count(), word));
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    format!("{} files: {}\n", entries.len(), counts.collect::<Vec<_>>().join(", "))
 }
 
 /// `a.csv: 10 records, 9 good, 1 rejected`, and the rejects below.
@@ -159,7 +178,7 @@ pub(crate) fn check_text(file: &str, report: &CheckReport, style: Style) -> Stri
 }
 
 /// Totals by code and field, then the first rejects as an editor can jump to them.
-fn rejects_text(file: &str, report: &CheckReport, style: Style) -> String {
+pub(crate) fn rejects_text(file: &str, report: &CheckReport, style: Style) -> String {
     let mut text = String::new();
     let count_width = report.reject_totals.iter().map(|total| human::count(total.count).len()).max().unwrap_or(0);
     let code_width = report.reject_totals.iter().map(|total| total.code.len()).max().unwrap_or(0);
@@ -202,14 +221,10 @@ pub(crate) fn notes(file: &str, report: &CheckReport) -> Vec<String> {
 
 /// One line for each file left aside, as long as there are few.
 pub(crate) fn skipped_notes(skipped: &[Skipped]) -> Vec<String> {
-    let line = |skipped: &Skipped| format!("skipped {}: {}", display(&skipped.path), skipped.reason.describe());
+    let line = |skipped: &Skipped| format!("skipped {}: {}", skipped.path.display(), skipped.reason.describe());
     let mut lines: Vec<_> = skipped.iter().take(SHOWN_SKIPPED).map(line).collect();
     if skipped.len() > SHOWN_SKIPPED {
         lines.push(format!("skipped {} more", human::count((skipped.len() - SHOWN_SKIPPED) as u64)));
     }
     lines
-}
-
-fn display(path: &Path) -> String {
-    escape_path(path).to_string()
 }

@@ -217,6 +217,7 @@ pub async fn upload(
     let stored = |bytes| watch(Step::Stored(bytes));
     let upload = content.into_upload()?.sha256(sha256).progress(&stored);
     let uploaded = store.put(&outcome.key, upload.content_type(content_type)).await?;
+    tracing::info!(key = outcome.key, bytes = size, version = %uploaded.version, "object stored");
     outcome.version = Some(uploaded.version);
     Ok(outcome)
 }
@@ -279,7 +280,7 @@ impl Content {
             }
         };
         let mut head = Vec::with_capacity(16);
-        let read = file.by_ref().take(16).read_to_end(&mut head).and_then(|_| file.rewind());
+        let read = Read::take(&file, 16).read_to_end(&mut head).and_then(|_| file.rewind());
         read.map_err(|source| read_error(path.as_deref(), source))?;
         Ok(Self { label: input.label(), file, path, compression: Compression::of_content(&head) })
     }
@@ -295,7 +296,7 @@ impl Content {
     }
 
     /// Checks and hashes, and compresses if that is asked for.
-    fn prepare(mut self, options: &Options, watch: &Watch) -> Result<Prepared, UploadError> {
+    fn prepare(self, options: &Options, watch: &Watch) -> Result<Prepared, UploadError> {
         let before = self.len()?;
         let mut hashing = Hashing { inner: &self.file, hasher: Sha256::new(), bytes: 0, watch };
         let mut source = Decompressed::new(&mut hashing, Limits::default()).map_err(CheckError::Read)?;

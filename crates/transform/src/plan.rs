@@ -98,23 +98,24 @@ impl Plan {
             Some(header) => positions(pipeline, header, &mut report)?,
         };
         let missing = Missing::new(&pipeline.schema.missing_values);
-        let compiled = fields.iter().zip(columns).zip(positions).enumerate().map(|(index, ((field, column), position))| {
-            let fail = |why| PlanError::Field { field: field.name.clone(), why };
-            let converter = Converter::compile(field, *column).map_err(fail)?;
-            let checks = Checks::compile(field, &converter).map_err(fail)?;
-            let cleaner =
-                if field.clean.is_empty() { None } else { Some(Cleaner::compile(&field.clean).map_err(fail)?) };
-            Ok(Column {
-                position,
-                field: u16::try_from(index).map_err(|_| fail("too many fields".into()))?,
-                required: field.constraints.required,
-                missing: missing.clone(),
-                cleaner,
-                default: field.default.clone(),
-                converter,
-                checks: (!checks.is_empty()).then_some(checks),
-            })
-        });
+        let compiled =
+            fields.iter().zip(columns).zip(positions).enumerate().map(|(index, ((field, column), position))| {
+                let fail = |why| PlanError::Field { field: field.name.clone(), why };
+                let converter = Converter::compile(field, *column).map_err(fail)?;
+                let checks = Checks::compile(field, &converter).map_err(fail)?;
+                let cleaner =
+                    if field.clean.is_empty() { None } else { Some(Cleaner::compile(&field.clean).map_err(fail)?) };
+                Ok(Column {
+                    position,
+                    field: u16::try_from(index).map_err(|_| fail("too many fields".into()))?,
+                    required: field.constraints.required,
+                    missing: missing.clone(),
+                    cleaner,
+                    default: field.default.clone(),
+                    converter,
+                    checks: (!checks.is_empty()).then_some(checks),
+                })
+            });
         let compiled = compiled.collect::<Result<Vec<_>, PlanError>>()?;
         let plan = Self {
             grammar,
@@ -140,11 +141,12 @@ impl Plan {
         fault.field.and_then(|index| self.fields.get(usize::from(index)))
     }
 
-    /// Brings the decoder's current record into `row`.
+    /// Brings the decoder's current record into `row`. `nul_free`: the block holds no NUL.
     #[inline]
     pub(crate) fn apply(
         &self,
         text: &str,
+        nul_free: bool,
         decoder: &Decoder,
         row: &mut Row,
         buffers: &mut Buffers,
@@ -162,7 +164,7 @@ impl Plan {
         row.clear();
         for column in &self.columns {
             let cell = column
-                .apply(text, decoder, &mut row.scratch, buffers)
+                .apply(text, nul_free, decoder, &mut row.scratch, buffers)
                 .map_err(|reason| Fault { field: Some(column.field), reason })?;
             row.cells.push(cell);
         }
@@ -175,6 +177,7 @@ impl Column {
     fn apply(
         &self,
         block: &str,
+        nul_free: bool,
         decoder: &Decoder,
         scratch: &mut Vec<u8>,
         buffers: &mut Buffers,
@@ -187,22 +190,21 @@ impl Column {
         if self.missing.matches(raw) {
             return self.absent(block, scratch);
         }
-        let text = match &self.cleaner {
-            None => raw,
+        match &self.cleaner {
+            None => self.convert(raw, nul_free, block, scratch),
             Some(cleaner) => {
-                let text = cleaner.apply(raw, buffers).text;
-                if self.missing.matches(text) {
+                let cleaned = cleaner.apply(raw, buffers);
+                if self.missing.matches(cleaned.text) {
                     return self.absent(block, scratch);
                 }
-                text
+                self.convert(cleaned.text, nul_free && !cleaned.rewritten, block, scratch)
             }
-        };
-        self.convert(text, block, scratch)
+        }
     }
 
     #[inline]
-    fn convert(&self, text: &str, block: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
-        let cell = match self.converter.convert(text, scratch)? {
+    fn convert(&self, text: &str, nul_free: bool, block: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
+        let cell = match self.converter.convert_from(text, nul_free, scratch)? {
             Converted::Cell(cell) => cell,
             Converted::Text => Cell::Text(span_of(text, block, scratch)),
         };
@@ -215,7 +217,7 @@ impl Column {
     /// No value: the default's, else NULL.
     #[cold]
     fn absent_with_default(&self, default: &str, block: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
-        self.convert(default, block, scratch)
+        self.convert(default, false, block, scratch)
     }
 
     #[inline]

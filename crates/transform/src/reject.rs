@@ -61,8 +61,14 @@ pub enum Reason {
     TextAfterQuote,
     RecordTooLong,
     InvalidEncoding,
-    FewerFields { expected: u32, found: u32 },
-    MoreFields { expected: u32, found: u32 },
+    FewerFields {
+        expected: u32,
+        found: u32,
+    },
+    MoreFields {
+        expected: u32,
+        found: u32,
+    },
     // One value: its type.
     NotInteger,
     LeadingPlus,
@@ -197,7 +203,9 @@ impl Reason {
             Self::FewerFields { expected, found } => format!("expected {expected} fields, found {found}"),
             Self::MoreFields { expected, found } => format!("expected {expected} fields, found {found}"),
             Self::NotInteger => "not an integer".into(),
-            Self::LeadingPlus => "a plus sign before an integer; clean it away or use type \"string\" to keep it".into(),
+            Self::LeadingPlus => {
+                "a plus sign before an integer; clean it away or use type \"string\" to keep it".into()
+            }
             Self::LeadingZero => "a number with leading zeros; use type \"string\" to keep them".into(),
             Self::OuterBlank => "blanks before or after the value; clean = [\"trim\"] takes them off".into(),
             Self::Accounting => "a parenthesis around a number, which may mean a negative one".into(),
@@ -218,7 +226,8 @@ impl Reason {
             Self::EndOfDay => "the time 24:00 belongs to the next day".into(),
             Self::SubMicrosecond => "more than six digits after the second".into(),
             Self::UnexpectedOffset => {
-                "a time with an offset in a column without time zone; give the field a timezone or a format with %z".into()
+                "a time with an offset in a column without time zone; give the field a timezone or a format with %z"
+                    .into()
             }
             Self::MissingOffset => "a time without an offset in a field without a timezone".into(),
             Self::OffsetOutOfRange => "an offset beyond 15:59:59".into(),

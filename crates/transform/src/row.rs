@@ -51,7 +51,10 @@ pub enum Cell {
     Float(f64),
     /// An exact decimal of at most 18 digits: `unscaled / 10^scale`, scale 0 to 18 and already the column's display
     /// scale where the column has one.
-    Decimal { unscaled: i64, scale: u8 },
+    Decimal {
+        unscaled: i64,
+        scale: u8,
+    },
     /// A longer exact decimal in canonical text: optional `-`, digits, optional `.` and digits.
     Number(Span),
     /// Days since 1970-01-01.

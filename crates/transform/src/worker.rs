@@ -90,6 +90,8 @@ impl Worker {
         let mut tally = Tally::default();
         let mut place = Place { text: 0, cut: 0, line: block.line, offset: block.offset };
         let mut bad = bad.iter().peekable();
+        // PostgreSQL's text holds no NUL; one look at the block spares one at each value.
+        let nul_free = memchr::memchr(0, text.as_bytes()).is_none();
         self.decoder.reset();
         loop {
             let (start, end, mut fault) = match self.decoder.next(text) {
@@ -113,7 +115,7 @@ impl Worker {
             }
             let outcome = match fault {
                 Some(reason) => Err(Fault { field: None, reason }),
-                None => self.plan.apply(text, &self.decoder, &mut self.row, &mut self.buffers),
+                None => self.plan.apply(text, nul_free, &self.decoder, &mut self.row, &mut self.buffers),
             };
             match outcome {
                 Ok(()) => {

@@ -77,6 +77,7 @@ fn what_is_wrong_is_shown_where_it_stands() {
         let text = text_of(&path);
         let name = path.file_name().unwrap().to_string_lossy();
         let problems = Pipeline::parse(&text).expect_err(&name);
+        check(text.as_bytes());
         let (shown, expected) = (problems.render(&name, &text), text_of(&path.with_extension("txt")));
         assert!(shown == expected, "{name} shows:\n{shown}\nand should show:\n{expected}");
     }
@@ -130,9 +131,15 @@ fn numbers_and_dates_are_kept_as_they_were_written() {
     assert_eq!(bounds("\"integer\"", "0xFF"), "255");
     assert_eq!(bounds("\"number\"", "1.50"), "1.50");
     assert_eq!(bounds("\"number\"", "\"0.1000000000000000000000001\""), "0.1000000000000000000000001");
-    assert_eq!(bounds("\"number\", decimalChar = \",\"", "1.5"), "1,5");
+    assert_eq!(bounds("\"number\", decimalChar = \",\"", "1.5"), "1.5");
     assert_eq!(bounds("\"date\"", "2020-02-29"), "2020-02-29");
     assert_eq!(bounds("\"date\"", "\"2020-02-29\""), "2020-02-29");
+    let default = |field: &str| parse(&with_field(field, "")).schema.fields[0].default.clone().unwrap();
+    assert_eq!(default("name = \"a\", type = \"number\", decimalChar = \",\", default = 1.5"), "1,5");
+    assert_eq!(
+        default("name = \"a\", type = \"boolean\", trueValues = [\"j\"], falseValues = [\"n\"], default = false"),
+        "n"
+    );
 }
 
 #[test]
@@ -141,7 +148,8 @@ fn what_happens_to_new_bytes_depends_on_what_can_be_taken_back() {
     assert_eq!(on_change(""), OnChange::Replace);
     assert_eq!(on_change("[target]\nlineage = false\n"), OnChange::Fail);
     assert_eq!(on_change("[target]\nmode = \"replace\"\n"), OnChange::Replace);
-    let written = with_field("name = \"a\"", "[target]\nlineage = false\n").replace("csv\"", "csv\"\non_change = \"replace\"");
+    let written =
+        with_field("name = \"a\"", "[target]\nlineage = false\n").replace("csv\"", "csv\"\non_change = \"replace\"");
     assert!(messages(&written)[0].contains("needs lineage"), "{:?}", messages(&written));
 }
 
@@ -185,7 +193,10 @@ fn the_fingerprint_stands_for_what_a_load_does() {
 /// Hashes of it stand in ledgers: it may only change when what a load does changes.
 #[test]
 fn the_fingerprint_stays_what_it_was() {
-    let text = with_field("name = \"a\", from = \"A\", type = \"number\", precision = [5, 2], constraints = { minimum = 0 }", "");
+    let text = with_field(
+        "name = \"a\", from = \"A\", type = \"number\", precision = [5, 2], constraints = { minimum = 0 }",
+        "",
+    );
     let lines: Vec<String> = parse(&text).fingerprint().lines().map(str::to_owned).collect();
     assert_eq!(
         lines,
@@ -225,13 +236,15 @@ fn the_fingerprint_stays_what_it_was() {
 #[test]
 fn a_table_is_named_by_the_pipeline_unless_it_says_otherwise() {
     assert_eq!(parse(&with_field("name = \"a\"", "")).target.table, "p");
-    let target = parse(&with_field("name = \"a\"", "[target]\ntable = \"Sales.Order Lines\"\nmode = \"replace\"\n")).target;
+    let target =
+        parse(&with_field("name = \"a\"", "[target]\ntable = \"Sales.Order Lines\"\nmode = \"replace\"\n")).target;
     assert_eq!((&*target.table, target.mode), ("Sales.Order Lines", Mode::Replace));
 }
 
 #[test]
 fn sizes_are_written_in_units_or_bytes() {
-    let record = |value: &str| parse(&with_field("name = \"a\"", &format!("[limits]\nrecord = {value}\n"))).limits.record;
+    let record =
+        |value: &str| parse(&with_field("name = \"a\"", &format!("[limits]\nrecord = {value}\n"))).limits.record;
     assert_eq!(record("\"64 KiB\""), 65_536);
     assert_eq!(record("\"16MiB\""), 16 << 20);
     assert_eq!(record("1024"), 1024);
@@ -360,8 +373,23 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     let token = prop_oneof![
         any::<char>().prop_map(String::from),
         "[\\[\\]{}\"'=.,#\\\\\r\n\t ]{1,3}",
-        prop::sample::select(vec!["true", "-1", "9999999999999999999999", "1e400", "nan", "\"\"", "[]", "{}", "'''", "(", "$1", "\u{FEFF}", "%", "0x"])
-            .prop_map(String::from),
+        prop::sample::select(vec![
+            "true",
+            "-1",
+            "9999999999999999999999",
+            "1e400",
+            "nan",
+            "\"\"",
+            "[]",
+            "{}",
+            "'''",
+            "(",
+            "$1",
+            "\u{FEFF}",
+            "%",
+            "0x"
+        ])
+        .prop_map(String::from),
     ];
     prop_oneof![
         (any::<usize>(), 1..20_usize).prop_map(|(at, len)| Edit::Delete(at, len)),

@@ -31,7 +31,9 @@ pub enum DatabaseError {
     NotAccepting { server: String, sqlstate: String },
     #[error("{server} refused user {user:?} or the password (SQLSTATE {sqlstate})")]
     Authentication { server: String, user: String, sqlstate: String },
-    #[error("agree on TLS with {server}; a private certificate authority is named with `sslrootcert=<file>` in the URL")]
+    #[error(
+        "agree on TLS with {server}; a private certificate authority is named with `sslrootcert=<file>` in the URL"
+    )]
     Tls { server: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{server}: there is no such database")]
     NoSuchDatabase { server: String },
@@ -399,9 +401,7 @@ fn of_sqlstate(error: &PgDatabaseError, whom: Whom<'_>, doing: Doing<'_>) -> Dat
         "53300" | "57P03" if matches!(doing, Doing::Connect) => DatabaseError::NotAccepting { server, sqlstate },
         "53100" => DatabaseError::DiskFull { doing: words, code: format!("SQLSTATE {sqlstate}") },
         "25006" => DatabaseError::ReadOnly { doing: words },
-        "25P03" | "57P01" | "57P02" | "57P03" | "57P05" => {
-            DatabaseError::ConnectionLost { doing: words, source: None }
-        }
+        "25P03" | "57P01" | "57P02" | "57P03" | "57P05" => DatabaseError::ConnectionLost { doing: words, source: None },
         "55P03" => DatabaseError::Busy { doing: words },
         "57014" | "40001" | "40P01" | "40003" | "53200" | "53300" => {
             DatabaseError::Interrupted { doing: words, sqlstate }
@@ -520,7 +520,8 @@ fn refusal_of_sqlite(code: i32, message: &str, table: String, sent: &[String]) -
     // trigger's own text follows no form, so only the names of columns that were sent are taken from it.
     let names = message.rsplit_once(": ").map_or(message, |(_, names)| names);
     let stands = |column: &&String| {
-        names.split(", ").any(|name| name.rsplit('.').next() == Some(column)) || message.ends_with(&format!(".{column}"))
+        names.split(", ").any(|name| name.rsplit('.').next() == Some(column))
+            || message.ends_with(&format!(".{column}"))
     };
     let columns: Vec<String> = match kind {
         RefusalKind::NotNull | RefusalKind::Unique | RefusalKind::Value => {

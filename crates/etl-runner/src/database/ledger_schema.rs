@@ -2,8 +2,8 @@
 //!
 //! sqlx's migrator keeps its record in a table of ours, so nothing lands in `public`.
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use super::Dialect;
 use super::name::{NameError, literal, quote};

@@ -31,9 +31,7 @@ pub use ledger_schema::{Setup, setup_sql};
 pub use name::{NameError, TableName, quote};
 pub use postgres::{CopyEncoder, CopyFormat, CopyTextEncoder, Postgres, PostgresLoad};
 pub use secret::SecretError;
-pub use shape::{
-    LiveColumn, LiveTable, LiveType, ShapeProblem, TableEncoding, TableKind, compare, written_columns,
-};
+pub use shape::{LiveColumn, LiveTable, LiveType, ShapeProblem, TableEncoding, TableKind, compare, written_columns};
 pub use sqlite::{Sqlite, SqliteLoad, SqliteRows};
 pub use url::{ConfigError, DatabaseConfig, DatabaseUrl, Given, PostgresUrl, SecretText};
 

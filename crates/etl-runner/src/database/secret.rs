@@ -13,7 +13,9 @@ use super::url::SecretText;
 pub enum SecretError {
     #[error("there is no secret {id:?} in Secrets Manager in this account and region")]
     NotFound { id: String },
-    #[error("no permission to read the secret {id:?} ({code}); it needs secretsmanager:GetSecretValue, and kms:Decrypt for a key of its own")]
+    #[error(
+        "no permission to read the secret {id:?} ({code}); it needs secretsmanager:GetSecretValue, and kms:Decrypt for a key of its own"
+    )]
     Denied { id: String, code: String },
     #[error("read the secret {id:?}: no AWS credentials or no region; set AWS_PROFILE, AWS_REGION or a role")]
     NoCredentials { id: String },
@@ -139,10 +141,13 @@ pub(super) async fn fetch(id: &str) -> Result<Secret, SecretError> {
                 let code = service.err().code().unwrap_or("no code").to_owned();
                 match code.as_str() {
                     "ResourceNotFoundException" => SecretError::NotFound { id },
-                    "AccessDeniedException" | "AccessDenied" | "DecryptionFailure" | "DecryptionFailureException"
-                    | "UnrecognizedClientException" | "InvalidSignatureException" | "ExpiredTokenException" => {
-                        SecretError::Denied { id, code }
-                    }
+                    "AccessDeniedException"
+                    | "AccessDenied"
+                    | "DecryptionFailure"
+                    | "DecryptionFailureException"
+                    | "UnrecognizedClientException"
+                    | "InvalidSignatureException"
+                    | "ExpiredTokenException" => SecretError::Denied { id, code },
                     _ => SecretError::Service { id, code },
                 }
             }
@@ -185,7 +190,8 @@ mod tests {
 
     #[test]
     fn a_wrong_secret_is_named_and_never_shown() {
-        for text in ["hunter2", "{\"password\":\"hunter2\"}", "[]", r#"{"username":"a","password":"hunter2","port":"x"}"#]
+        for text in
+            ["hunter2", "{\"password\":\"hunter2\"}", "[]", r#"{"username":"a","password":"hunter2","port":"x"}"#]
         {
             let error = Secret::parse("prod/db", text).unwrap_err();
             assert!(error.to_string().contains("prod/db"), "{error}");

@@ -155,9 +155,8 @@ pub fn compare(pipeline: &Pipeline, table: &LiveTable, dialect: Dialect) -> Resu
     }
     let written = written_columns(pipeline);
     for live in &table.columns {
-        if !written.contains(&live.name)
-            && !(live.nullable || live.has_default || live.identity || live.generated)
-        {
+        let may_be_left_out = live.nullable || live.has_default || live.identity || live.generated;
+        if !may_be_left_out && !written.contains(&live.name) {
             problems.push(ShapeProblem {
                 what: format!("column {:?} is not in the pipeline, must not be null and has no default", live.name),
                 fix: match dialect {
@@ -218,7 +217,10 @@ fn missing_lineage(table: &LiveTable, dialect: Dialect, alter: &str) -> Vec<Shap
         match table.column(name) {
             Some(live) if fits(live) && !live.generated => {}
             Some(live) => problems.push(ShapeProblem {
-                what: format!("column {name:?} is {}, lineage needs {bigint}; or set `lineage = false`", live.column_type),
+                what: format!(
+                    "column {name:?} is {}, lineage needs {bigint}; or set `lineage = false`",
+                    live.column_type
+                ),
                 fix: None,
             }),
             None => problems.push(ShapeProblem {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
 /// The file used when neither flag nor environment name a database.
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn hosts_elsewhere_are_verified_unless_the_url_says_otherwise() {
-        let full = |text| matches!(tls_of(text), PgSslMode::VerifyFull);
+        let full = |text: &str| matches!(tls_of(text), PgSslMode::VerifyFull);
         assert!(full("postgres://a@db.example/d"));
         assert!(full("postgres://a@10.0.0.1/d"));
         assert!(full("postgres://a@x.eu-west-1.rds.amazonaws.com/d"));

@@ -89,7 +89,8 @@ impl S3Store {
                 | "ConditionalRequestConflict",
                 _,
             )
-            | (_, 408 | 409 | 429 | 500..) => StoreError::Unavailable { action, resource, source },
+            // 2xx: an answer that says yes and cannot be read.
+            | (_, 200..=299 | 408 | 409 | 429 | 500..) => StoreError::Unavailable { action, resource, source },
             _ => {
                 let code = if code.is_empty() { format!("status {status}") } else { code.to_owned() };
                 StoreError::Service { action, resource, code, source }

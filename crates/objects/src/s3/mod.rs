@@ -27,6 +27,8 @@ use crate::{Cause, ContentHash, Glob, ObjectMeta, StoreError, Version};
 
 /// What the uploader says the bytes are.
 const SHA256_METADATA: &str = "aqueduct-sha256";
+/// Which upload made an object, so that an upload whose answer got lost can recognise its work.
+const UPLOAD_METADATA: &str = "aqueduct-upload";
 /// S3 gives no more at once.
 const PAGE: i32 = 1000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,6 +128,11 @@ impl S3Store {
     }
 
     pub(crate) async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError> {
+        self.look(key).await.map(|(meta, _)| meta)
+    }
+
+    /// The object, and the upload it says it came from.
+    async fn look(&self, key: &str) -> Result<(ObjectMeta, Option<String>), StoreError> {
         let request = self.client.head_object().bucket(&self.bucket).key(self.full_key(key));
         let answer = match request.send().await {
             Ok(answer) => answer,
@@ -143,15 +150,18 @@ impl S3Store {
         };
         let size = size_of(answer.content_length());
         let etag = answer.e_tag().map(bare_etag);
-        let sha256 = answer.metadata().and_then(|all| all.get(SHA256_METADATA)).and_then(|text| text.parse().ok());
-        Ok(ObjectMeta {
+        let metadata = |name| answer.metadata().and_then(|all| all.get(name));
+        let sha256 = metadata(SHA256_METADATA).and_then(|text| text.parse().ok());
+        let upload = metadata(UPLOAD_METADATA).cloned();
+        let meta = ObjectMeta {
             key: key.to_owned(),
             size,
             last_modified: time_of(answer.last_modified()),
             version: version_of(answer.version_id(), etag.as_deref(), size, sha256),
             etag,
             sha256,
-        })
+        };
+        Ok((meta, upload))
     }
 }
 

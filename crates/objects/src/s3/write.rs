@@ -1,5 +1,6 @@
 //! Storing one object: one request when it is small, parts in parallel when it is not.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -8,7 +9,8 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use base64::Engine as _;
 use tokio::task::JoinSet;
 
-use super::{S3Store, SHA256_METADATA, bare_etag, timeouts, version_of};
+use super::{S3Store, SHA256_METADATA, UPLOAD_METADATA, bare_etag, timeouts, version_of};
+use crate::directory::random;
 use crate::upload::{Source, Terms};
 use crate::{ContentHash, StoreError, Upload, Uploaded};
 
@@ -65,7 +67,10 @@ impl S3Store {
                 let etag = answer.e_tag().map(bare_etag);
                 uploaded(key, size, answer.version_id(), etag, sha256)
             }
-            Err(error) => self.judge(key, terms, size, sha256, self.error("s3:PutObject", Some(key), error)).await?,
+            Err(error) => {
+                let error = self.error("s3:PutObject", Some(key), error);
+                self.judge(key, terms, size, sha256, None, error).await?
+            }
         };
         terms.report(size);
         Ok(stored)
@@ -86,13 +91,16 @@ impl S3Store {
                 blocking(move || source.hash_ahead().map(|hash| (source, hash))).await?
             }
         };
+        let token = format!("{:016x}", random());
+        let mut metadata = HashMap::from([(UPLOAD_METADATA.to_owned(), token.clone())]);
+        metadata.extend(hash.map(|hash| (SHA256_METADATA.to_owned(), hash.to_string())));
         let created = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(self.full_key(key))
             .content_type(terms.content_type)
-            .set_metadata(hash.map(|hash| [(SHA256_METADATA.to_owned(), hash.to_string())].into()))
+            .set_metadata(Some(metadata))
             // Parts with checksums belong to an upload that declares the algorithm.
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .send()
@@ -100,7 +108,7 @@ impl S3Store {
             .map_err(|error| self.error("s3:PutObject", Some(key), error))?;
         let id = created.upload_id().unwrap_or_default().to_owned();
         let mut guard = Unfinished::new(self, key, &id);
-        let result = self.send_parts(key, terms, source, first, sizes, &id, hash).await;
+        let result = self.send_parts(key, terms, source, first, sizes, &id, &token, hash).await;
         match &result {
             Ok(_) => guard.done(),
             Err(_) => guard.abort().await,
@@ -117,6 +125,7 @@ impl S3Store {
         first: Vec<Vec<u8>>,
         sizes: PartSizes,
         id: &str,
+        token: &str,
         expected: Option<ContentHash>,
     ) -> Result<Uploaded, StoreError> {
         let mut parts = Vec::new();
@@ -161,7 +170,10 @@ impl S3Store {
             .await;
         match answer {
             Ok(answer) => Ok(uploaded(key, size, answer.version_id(), answer.e_tag().map(bare_etag), sha256)),
-            Err(error) => self.judge(key, terms, size, sha256, self.error("s3:PutObject", Some(key), error)).await,
+            Err(error) => {
+                let error = self.error("s3:PutObject", Some(key), error);
+                self.judge(key, terms, size, sha256, Some(token), error).await
+            }
         }
     }
 
@@ -196,23 +208,27 @@ impl S3Store {
         Ok((part, length))
     }
 
-    /// A refusal may be the echo of our own success: the answer to the first try got lost and the second found the key
-    /// taken, or the upload gone. What the key holds decides.
+    /// A refusal may be the echo of our own success: the answer to the first try got lost, and the second found the key
+    /// taken or the upload gone, or no answer came at all. What the key holds decides.
     async fn judge(
         &self,
         key: &str,
         terms: &Terms<'_>,
         size: u64,
         sha256: ContentHash,
+        upload: Option<&str>,
         error: StoreError,
     ) -> Result<Uploaded, StoreError> {
-        let taken = matches!(error, StoreError::ObjectChanged { .. }) && terms.only_if_absent;
-        let gone = matches!(error, StoreError::NotFound { .. });
-        if !taken && !gone {
+        let taken = terms.only_if_absent && matches!(error, StoreError::ObjectChanged { .. });
+        let unknown = taken || error.is_retryable() || matches!(error, StoreError::NotFound { .. });
+        if !unknown {
             return Err(error);
         }
-        match self.head(key).await {
-            Ok(found) if found.size == size && found.sha256 == Some(sha256) => {
+        match self.look(key).await {
+            Ok((found, by))
+                if found.size == size
+                    && (found.sha256 == Some(sha256) || (by.is_some() && by.as_deref() == upload)) =>
+            {
                 Ok(Uploaded { key: key.to_owned(), size, version: found.version, etag: found.etag, sha256 })
             }
             _ if taken => Err(StoreError::AlreadyExists { uri: self.uri_of(key) }),

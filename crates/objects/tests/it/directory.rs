@@ -55,7 +55,7 @@ async fn keys_never_lead_out_of_the_directory() {
     let root = above.path().join("store");
     let store = Store::open_or_create(&StoreUrl::directory(&root)).await.unwrap();
     for key in
-        ["../out.csv", "a/../../out.csv", "/tmp/out.csv", "a//b.csv", "a/./b.csv", "a\\..\\b.csv", "a/", "", ".."]
+        ["../out.csv", "a/../../out.csv", "/abs/out.csv", "a//b.csv", "a/./b.csv", "a\\..\\b.csv", "a/", "", ".."]
     {
         for error in [
             store.put(key, Upload::stream("test", &b"id\n"[..])).await.unwrap_err(),

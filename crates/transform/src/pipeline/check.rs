@@ -85,7 +85,8 @@ fn check_value(problems: &mut Collector<'_>, key: &Key, value: &Spanned<DeValue<
     let span = value.span();
     if !fits(key.value, value.get_ref()) {
         let found = found(value.get_ref());
-        let found = if matches!(key.value, Value::TextByText) && value.get_ref().is_table() { "this table" } else { found };
+        let found =
+            if matches!(key.value, Value::TextByText) && value.get_ref().is_table() { "this table" } else { found };
         let message = format!("{:?} takes {}, not {found}", key.name(), expected(key.value));
         problems.add(span, message, type_hint(key, value, problems.text()));
         return;
@@ -109,26 +110,22 @@ fn check_value(problems: &mut Collector<'_>, key: &Key, value: &Spanned<DeValue<
             }
         }
         (Value::Choice(choices), DeValue::String(text)) => check_choice(problems, key.name(), choices, text, span),
-        (Value::Integer { min, max }, DeValue::Integer(_)) => {
-            if integer(value.get_ref()).is_none_or(|number| !(min..=max).contains(&number)) {
-                let message = match max {
-                    _ if min == max => format!("{:?} is {min} in this release", key.name()),
-                    ..=9999 => format!("{:?} is a whole number from {min} to {max}", key.name()),
-                    _ => format!("{:?} is a whole number, at least {min}", key.name()),
-                };
-                problems.push(span, message);
-            }
+        (Value::Integer { min, max }, number)
+            if integer(number).is_none_or(|number| !(min..=max).contains(&number)) =>
+        {
+            let message = match max {
+                _ if min == max => format!("{:?} is {min} in this release", key.name()),
+                ..=9999 => format!("{:?} is a whole number from {min} to {max}", key.name()),
+                _ => format!("{:?} is a whole number, at least {min}", key.name()),
+            };
+            problems.push(span, message);
         }
-        (Value::Percent, number) => {
-            if percent(number).is_none() {
-                problems.push(span, format!("{:?} is a number from 0 to 100", key.name()));
-            }
+        (Value::Percent, number) if percent(number).is_none() => {
+            problems.push(span, format!("{:?} is a number from 0 to 100", key.name()));
         }
-        (Value::Bytes { min, max }, size) => {
-            if bytes(size).is_none_or(|size| !(min..=max).contains(&size)) {
-                let message = format!("{:?} is a size from {} to {}", key.name(), size_text(min), size_text(max));
-                problems.push_hint(span, message, "for example \"1 MiB\", \"64 KiB\" or a number of bytes");
-            }
+        (Value::Bytes { min, max }, size) if bytes(size).is_none_or(|size| !(min..=max).contains(&size)) => {
+            let message = format!("{:?} is a size from {} to {}", key.name(), size_text(min), size_text(max));
+            problems.push_hint(span, message, "for example \"1 MiB\", \"64 KiB\" or a number of bytes");
         }
         (Value::Character { ascii }, DeValue::String(text)) => {
             let mut characters = text.chars();

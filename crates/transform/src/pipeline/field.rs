@@ -5,7 +5,7 @@ use toml::de::DeValue;
 
 use super::problem::Collector;
 use super::section::{At, Section};
-use super::{Clean, Constraints, Field, Kind, StringFormat, keys, pattern, zone};
+use super::{Clean, Constraints, Field, Kind, StringFormat, compile, keys, pattern, zone};
 use crate::types::ColumnType;
 
 /// PostgreSQL cuts longer names; two columns could then become one.
@@ -16,12 +16,30 @@ const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tabl
 
 /// What a misspelt `sqlType` most likely meant.
 const SQL_TYPES: [&str; 19] = [
-    "smallint", "integer", "bigint", "numeric", "real", "double precision", "boolean", "text", "varchar", "char", "date",
-    "time", "timestamp", "timestamptz", "json", "jsonb", "uuid", "bytea", "decimal",
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric",
+    "real",
+    "double precision",
+    "boolean",
+    "text",
+    "varchar",
+    "char",
+    "date",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "json",
+    "jsonb",
+    "uuid",
+    "bytea",
+    "decimal",
 ];
 
 /// The field of one section; `None` when it is too wrong to go on with. What is wrong was reported.
 pub(super) fn field(problems: &mut Collector<'_>, section: &Section<'_>) -> Option<Field> {
+    let before = problems.count();
     let constraints = section.section("constraints");
     let kind = kind(problems, section);
     if let Some(kind) = &kind {
@@ -45,6 +63,9 @@ pub(super) fn field(problems: &mut Collector<'_>, section: &Section<'_>) -> Opti
         default: section.written("default").map(|value| scalar(problems, value, &kind)),
         kind,
     };
+    if problems.count() == before {
+        compile::check(problems, section, &field);
+    }
     Some(field)
 }
 
@@ -91,9 +112,7 @@ fn kind(problems: &mut Collector<'_>, section: &Section<'_>) -> Option<Kind> {
         }
         "boolean" => boolean(problems, section),
         "date" => Kind::Date { format: time_format(problems, section) },
-        "datetime" => {
-            Kind::Datetime { format: time_format(problems, section), timezone: timezone(problems, section) }
-        }
+        "datetime" => Kind::Datetime { format: time_format(problems, section), timezone: timezone(problems, section) },
         "time" => Kind::Time { format: time_format(problems, section) },
         "year" => Kind::Year,
         "object" => Kind::Object,
@@ -185,15 +204,15 @@ fn is_part_of_number(character: char) -> bool {
 
 fn precision(problems: &mut Collector<'_>, section: &Section<'_>) -> Option<(u16, u16)> {
     let At { value, span } = section.value("precision")?;
-    let numbers: Vec<u64> = value
-        .as_array()?
-        .iter()
-        .map(|number| super::check::integer(number.get_ref()).unwrap_or(u64::MAX))
-        .collect();
+    let numbers: Vec<u64> =
+        value.as_array()?.iter().map(|number| super::check::integer(number.get_ref()).unwrap_or(u64::MAX)).collect();
     match (u16::try_from(*numbers.first()?), u16::try_from(*numbers.get(1)?)) {
         (Ok(digits @ 1..=1000), Ok(decimals)) if decimals <= digits => Some((digits, decimals)),
         _ => {
-            problems.push(span, "\"precision\" is [digits, decimals], with 1 to 1000 digits and no more decimals than digits");
+            problems.push(
+                span,
+                "\"precision\" is [digits, decimals], with 1 to 1000 digits and no more decimals than digits",
+            );
             None
         }
     }
@@ -205,7 +224,9 @@ fn sql_type(problems: &mut Collector<'_>, section: &Section<'_>, kind: &Kind) ->
         Ok(column) => column,
         Err(error) => {
             let written = value.split('(').next().unwrap_or_default().trim();
-            let hint = keys::nearest(written, SQL_TYPES).filter(|near| *near != written).map(|near| format!("did you mean {near:?}?"));
+            let hint = keys::nearest(written, SQL_TYPES)
+                .filter(|near| *near != written)
+                .map(|near| format!("did you mean {near:?}?"));
             problems.add(span, error.to_string(), hint);
             return None;
         }
@@ -307,7 +328,9 @@ fn clean_step(problems: &mut Collector<'_>, section: &Section<'_>) -> Option<Cle
 }
 
 fn constraints(problems: &mut Collector<'_>, section: &Section<'_>, kind: &Kind) -> Constraints {
-    let bound = |key| section.written(key).map(|value| scalar(problems, value, kind));
+    // Bounds of numbers are in plain notation, whatever the field's.
+    let plain = Kind::Number { decimal: '.', group: None, bare: true, precision: None };
+    let bound = |key| section.written(key).map(|value| scalar(problems, value, &plain));
     let constraints = Constraints {
         required: section.boolean("required"),
         min_length: section.integer("minLength"),

@@ -5,6 +5,7 @@
 //! database; a pipeline file names neither of the last two, so that the same file runs on a laptop and on AWS.
 
 mod check;
+mod compile;
 mod field;
 mod fingerprint;
 mod keys;
@@ -159,15 +160,35 @@ impl Field {
 /// A field's type with what belongs to it.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    String { format: StringFormat },
-    Integer { bare: bool, group: Option<char> },
-    Number { decimal: char, group: Option<char>, bare: bool, precision: Option<(u16, u16)> },
-    Boolean { true_values: Vec<String>, false_values: Vec<String> },
+    String {
+        format: StringFormat,
+    },
+    Integer {
+        bare: bool,
+        group: Option<char>,
+    },
+    Number {
+        decimal: char,
+        group: Option<char>,
+        bare: bool,
+        precision: Option<(u16, u16)>,
+    },
+    Boolean {
+        true_values: Vec<String>,
+        false_values: Vec<String>,
+    },
     /// `format` is `None` for ISO 8601, else strftime directives.
-    Date { format: Option<String> },
+    Date {
+        format: Option<String>,
+    },
     /// `timezone` is an IANA name for values without an offset.
-    Datetime { format: Option<String>, timezone: Option<String> },
-    Time { format: Option<String> },
+    Datetime {
+        format: Option<String>,
+        timezone: Option<String>,
+    },
+    Time {
+        format: Option<String>,
+    },
     Year,
     Object,
     Array,
@@ -247,8 +268,14 @@ pub enum Clean {
     Upper,
     CollapseSpaces,
     Nfc,
-    Replace { find: String, with: String },
-    Regex { pattern: String, with: String },
+    Replace {
+        find: String,
+        with: String,
+    },
+    Regex {
+        pattern: String,
+        with: String,
+    },
     /// Whole values by other values.
     Map(Vec<(String, String)>),
 }

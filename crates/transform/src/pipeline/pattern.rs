@@ -39,7 +39,9 @@ fn compile(problems: &mut Collector<'_>, pattern: &str, expression: &At<String>)
     Regex::new(pattern)
         .map_err(|error| {
             let message = match error {
-                regex::Error::CompiledTooBig(limit) => format!("this regular expression compiles to more than {limit} bytes"),
+                regex::Error::CompiledTooBig(limit) => {
+                    format!("this regular expression compiles to more than {limit} bytes")
+                }
                 other => format!("not a regular expression: {other}"),
             };
             problems.push(expression.span.clone(), message);
@@ -79,7 +81,12 @@ pub(super) fn check_replacement(problems: &mut Collector<'_>, regex: &Regex, wit
             let span = within(problems.text(), with, dollar..at);
             let digits = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
             let hint = if digits > 0 && digits < name.len() {
-                format!("write ${{{}}}{} for group {} and text after it", &name[..digits], &name[digits..], &name[..digits])
+                format!(
+                    "write ${{{}}}{} for group {} and text after it",
+                    &name[..digits],
+                    &name[digits..],
+                    &name[..digits]
+                )
             } else {
                 "write $$ for a dollar sign".into()
             };

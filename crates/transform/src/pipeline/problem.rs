@@ -163,6 +163,10 @@ impl<'a> Collector<'a> {
         self.found.push(Problem { message, span: start..end, line: 0, column: 0, hint });
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }

@@ -88,7 +88,8 @@ fn encoding(problems: &mut Collector<'_>, section: &Section<'_>) -> Encoding {
     Encoding::for_label(&value).unwrap_or_else(|| {
         match encoding_rs::Encoding::for_label(value.as_bytes()) {
             Some(known) => {
-                let hint = "UTF-8, UTF-16 and the single-byte encodings are read; convert the file, for example with iconv";
+                let hint =
+                    "UTF-8, UTF-16 and the single-byte encodings are read; convert the file, for example with iconv";
                 problems.push_hint(span, format!("encoding {} is not read", known.name()), hint);
             }
             None => {
@@ -123,8 +124,13 @@ fn on_change(problems: &mut Collector<'_>, section: &Section<'_>, target: &Targe
         "fail" => OnChange::Fail,
         _ => {
             if value == "replace" && !target.lineage {
-                let message = "on_change = \"replace\" needs lineage: without `_load_id` the earlier rows cannot be told apart";
-                problems.push_hint(span, message, "set lineage = true in [target], or on_change = \"ignore\" or \"fail\"");
+                let message =
+                    "on_change = \"replace\" needs lineage: without `_load_id` the earlier rows cannot be told apart";
+                problems.push_hint(
+                    span,
+                    message,
+                    "set lineage = true in [target], or on_change = \"ignore\" or \"fail\"",
+                );
             }
             OnChange::Replace
         }
@@ -232,7 +238,10 @@ fn check_names(problems: &mut Collector<'_>, sections: &[Section<'_>], dialect: 
         if let Some(At { value, span }) = from.or(name) {
             match labels.get(&value) {
                 // Two equal names were reported just now.
-                Some(first) if !(same_name && names.get(&value.to_ascii_lowercase()).is_some_and(|(named, _)| named == first)) => {
+                Some(first)
+                    if !(same_name
+                        && names.get(&value.to_ascii_lowercase()).is_some_and(|(named, _)| named == first)) =>
+                {
                     problems.push(span, format!("field {first} already takes the label {value:?}"));
                 }
                 Some(_) => {}
@@ -294,7 +303,10 @@ fn check_table(problems: &mut Collector<'_>, table: &At<String>) {
 fn limits(problems: &mut Collector<'_>, section: &Section<'_>, fields: usize) -> Limits {
     let columns = section.integer("columns").and_then(|columns| usize::try_from(columns).ok()).unwrap_or(TABLE_COLUMNS);
     if fields > columns {
-        problems.push(section.span_of("columns"), format!("limits.columns is {columns} and the schema has {fields} fields"));
+        problems.push(
+            section.span_of("columns"),
+            format!("limits.columns is {columns} and the schema has {fields} fields"),
+        );
     }
     let record = section.bytes("record").and_then(|record| usize::try_from(record).ok());
     Limits { record: record.unwrap_or(1 << 20), columns }

@@ -15,7 +15,10 @@ pub fn json_schema() -> String {
     let mut root = table("");
     root.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
     root.insert("title".into(), json!("Aqueduct pipeline"));
-    root.insert("description".into(), json!("How the objects of one source are checked, cleaned and loaded into one table."));
+    root.insert(
+        "description".into(),
+        json!("How the objects of one source are checked, cleaned and loaded into one table."),
+    );
     let mut text = String::new();
     pretty(&object(root), 0, &mut text);
     text.push('\n');
@@ -183,7 +186,11 @@ fn keys_section(out: &mut String) {
         ("`[schema]`", "schema", ""),
         ("A field of `schema.fields`", "schema.fields[]", ""),
         ("`constraints` of a field", "schema.fields[].constraints", ""),
-        ("Steps of a field's `clean`", "schema.fields[].clean[]", "A step is one of the names below, or a table with these keys."),
+        (
+            "Steps of a field's `clean`",
+            "schema.fields[].clean[]",
+            "A step is one of the names below, or a table with these keys.",
+        ),
         ("`[drift]`", "drift", ""),
         ("`[target]`", "target", ""),
         ("`[errors]`", "errors", ""),
@@ -204,11 +211,14 @@ fn keys_section(out: &mut String) {
                 let _ = write!(doc, " For {}.", key.of.join(", "));
             }
             let default = default_text(key);
-            let _ = writeln!(out, "| `{}` | {} | {} | {} |", key.name(), value_type(key.value), cell(&default), cell(&doc));
+            let _ =
+                writeln!(out, "| `{}` | {} | {} | {} |", key.name(), value_type(key.value), cell(&default), cell(&doc));
         }
         choices(out, path);
     }
-    out.push_str("\n### Not built yet\n\nThese are known and refused, so that a file never promises what does not happen.\n\n");
+    out.push_str(
+        "\n### Not built yet\n\nThese are known and refused, so that a file never promises what does not happen.\n\n",
+    );
     out.push_str("| Key or value | What it will do |\n|---|---|\n");
     for key in KEYS {
         if key.later {

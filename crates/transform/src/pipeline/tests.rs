@@ -57,7 +57,8 @@ fn no_key_is_read_and_forgotten() {
     for key in KEYS {
         let required = matches!(key.default, Default::Required);
         let in_a_step = key.parent() == "schema.fields[].clean[]";
-        if key.later || matches!(key.value, Value::Table) || required || in_a_step || key.path == "schema.fields[].type" {
+        if key.later || matches!(key.value, Value::Table) || required || in_a_step || key.path == "schema.fields[].type"
+        {
             continue;
         }
         let value = match key.path {

@@ -12,7 +12,8 @@ impl Boolean {
         if let Some(word) = true_values.iter().find(|word| false_values.contains(word)) {
             return Err(format!("{word:?} stands in both trueValues and falseValues"));
         }
-        let of = |words: &[String], value| words.iter().map(move |word| (word.as_str().into(), value)).collect::<Vec<_>>();
+        let of =
+            |words: &[String], value| words.iter().map(move |word| (word.as_str().into(), value)).collect::<Vec<_>>();
         let mut words = of(true_values, true);
         words.extend(of(false_values, false));
         Ok(Self { words: words.into() })

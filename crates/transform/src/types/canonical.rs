@@ -106,3 +106,41 @@ fn write_hex(byte: u8, out: &mut String) {
     out.push(char::from(HEX[usize::from(byte >> 4)]));
     out.push(char::from(HEX[usize::from(byte & 15)]));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Span;
+
+    fn canonical(cell: Cell, column: ColumnType) -> String {
+        let row = RowRef::of_cells(&[], "ab  ", b"\x00\x9f");
+        let mut out = String::new();
+        write_canonical(cell, column, &row, &mut out);
+        out
+    }
+
+    #[test]
+    fn each_cell_prints_as_its_column_would() {
+        let text = Cell::Text(Span::block(0, 4));
+        for (cell, column, expected) in [
+            (Cell::Null, ColumnType::Text, ""),
+            (Cell::Bool(true), ColumnType::Bool, "true"),
+            (Cell::Bool(false), ColumnType::Bool, "false"),
+            (Cell::Int(i64::MIN), ColumnType::Int8, "-9223372036854775808"),
+            (Cell::Decimal { unscaled: -5, scale: 2 }, ColumnType::Numeric(None), "-0.05"),
+            (Cell::Decimal { unscaled: 1200, scale: 2 }, ColumnType::Numeric(None), "12.00"),
+            (Cell::Float(-1e-5), ColumnType::Float8, "-1e-05"),
+            (Cell::Float(f64::from(0.1_f32)), ColumnType::Float4, "0.1"),
+            (Cell::Days(-719_162), ColumnType::Date, "0001-01-01"),
+            (Cell::Micros(-1), ColumnType::Timestamp(6), "1969-12-31 23:59:59.999999"),
+            (Cell::Micros(0), ColumnType::Timestamptz(6), "1970-01-01 00:00:00+00"),
+            (Cell::Micros(1_500_000), ColumnType::Time(6), "00:00:01.5"),
+            (text, ColumnType::Text, "ab  "),
+            (text, ColumnType::Varchar(Some(4)), "ab  "),
+            (text, ColumnType::Char(4), "ab"),
+            (Cell::Bytes(Span::scratch(0, 2)), ColumnType::Bytea, "\\x009f"),
+        ] {
+            assert_eq!(canonical(cell, column), expected);
+        }
+    }
+}

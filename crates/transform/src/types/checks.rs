@@ -21,7 +21,11 @@ pub struct Checks {
 enum Check {
     MinLength(u64),
     MaxLength(u64),
-    Bound { value: Value, allows: fn(Ordering) -> bool, reason: Reason },
+    Bound {
+        value: Value,
+        allows: fn(Ordering) -> bool,
+        reason: Reason,
+    },
     /// Anchored at both ends.
     Pattern(Regex),
     /// Sorted.
@@ -107,7 +111,11 @@ impl Check {
             Self::MaxLength(max) if exceeds(cell, text, scratch, *max) => Err(Reason::MaxLength),
             Self::MinLength(_) | Self::MaxLength(_) => Ok(()),
             Self::Bound { value, allows, reason } => {
-                if allows(value.compare(cell, scratch)) { Ok(()) } else { Err(*reason) }
+                if allows(value.compare(cell, scratch)) {
+                    Ok(())
+                } else {
+                    Err(*reason)
+                }
             }
             Self::Pattern(pattern) if pattern.is_match(text) => Ok(()),
             Self::Pattern(_) => Err(Reason::Pattern),
@@ -292,5 +300,217 @@ fn whole_match(pattern: &str) -> Result<Regex, String> {
     // On its own first: `a)(b` must not become valid by the parentheses around it.
     Regex::new(pattern).map_err(explain)?;
     // With (?x) a comment at its end would swallow our parenthesis; the line end is a blank there.
-    Regex::new(&format!(r"\A(?:{pattern})\z")).or_else(|_| Regex::new(&format!("\\A(?:{pattern}\n)\\z"))).map_err(explain)
+    Regex::new(&format!(r"\A(?:{pattern})\z"))
+        .or_else(|_| Regex::new(&format!("\\A(?:{pattern}\n)\\z")))
+        .map_err(explain)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{field, integer, number, string};
+    use super::*;
+    use crate::pipeline::StringFormat;
+
+    /// Converts and checks one text as a plan does.
+    fn check(field: &Field, column: ColumnType, text: &str) -> Result<(), Reason> {
+        let converter = Converter::compile(field, column).unwrap();
+        let checks = Checks::compile(field, &converter).unwrap();
+        let mut scratch = b"before".to_vec();
+        let cell = match converter.convert(text, &mut scratch).unwrap() {
+            Converted::Cell(cell) => cell,
+            Converted::Text => Cell::Text(Span::block(0, text.len())),
+        };
+        checks.check(cell, text, &scratch)
+    }
+
+    fn with(kind: Kind, constraints: Constraints) -> Field {
+        Field { constraints, ..field(&kind) }
+    }
+
+    fn bounds(minimum: Option<&str>, maximum: Option<&str>) -> Constraints {
+        Constraints { minimum: minimum.map(Into::into), maximum: maximum.map(Into::into), ..Constraints::default() }
+    }
+
+    fn exclusive(minimum: Option<&str>, maximum: Option<&str>) -> Constraints {
+        Constraints {
+            exclusive_minimum: minimum.map(Into::into),
+            exclusive_maximum: maximum.map(Into::into),
+            ..Constraints::default()
+        }
+    }
+
+    fn refused(field: &Field, column: ColumnType) -> bool {
+        Checks::compile(field, &Converter::compile(field, column).unwrap()).is_err()
+    }
+
+    #[test]
+    fn bounds_include_their_end_and_exclusive_ones_do_not() {
+        let field = with(integer(true, None), bounds(Some("0"), Some("150")));
+        for (text, expected) in
+            [("0", Ok(())), ("150", Ok(())), ("-1", Err(Reason::Minimum)), ("151", Err(Reason::Maximum))]
+        {
+            assert_eq!(check(&field, ColumnType::Int2, text), expected, "{text}");
+        }
+        let field = with(integer(true, None), exclusive(Some("0"), Some("1.5")));
+        for (text, expected) in
+            [("0", Err(Reason::ExclusiveMinimum)), ("1", Ok(())), ("2", Err(Reason::ExclusiveMaximum))]
+        {
+            assert_eq!(check(&field, ColumnType::Int8, text), expected, "{text}");
+        }
+        // A bound beyond the column's range still bounds.
+        let field = with(integer(true, None), bounds(Some("-99999999999999999999"), Some("1e30")));
+        assert_eq!(check(&field, ColumnType::Int2, "5"), Ok(()));
+    }
+
+    #[test]
+    fn decimals_are_compared_exactly_whatever_their_scale_or_length() {
+        let field = with(number(), bounds(Some("0.10"), Some("12345678901234567890.5")));
+        for (text, expected) in [
+            ("0.1", Ok(())),
+            ("0.1000", Ok(())),
+            ("0.09999999999999999999999999", Err(Reason::Minimum)),
+            ("-5", Err(Reason::Minimum)),
+            ("12345678901234567890.50", Ok(())),
+            ("12345678901234567890.5000000000000001", Err(Reason::Maximum)),
+            ("12345678901234567891", Err(Reason::Maximum)),
+            ("9e30", Err(Reason::Maximum)),
+            ("-9e30", Err(Reason::Minimum)),
+        ] {
+            assert_eq!(check(&field, ColumnType::Numeric(None), text), expected, "{text}");
+        }
+        // Bounds are written plainly, whatever the file's own notation.
+        let german = Kind::Number { decimal: ',', group: Some('.'), bare: true, precision: None };
+        let field = with(german, bounds(Some("1.5"), None));
+        assert_eq!(check(&field, ColumnType::Numeric(Some((12, 2))), "1,50"), Ok(()));
+        assert_eq!(check(&field, ColumnType::Numeric(Some((12, 2))), "1,49"), Err(Reason::Minimum));
+        let field = with(number(), exclusive(None, Some("0.1")));
+        assert_eq!(check(&field, ColumnType::Float8, "0.1"), Err(Reason::ExclusiveMaximum));
+        assert_eq!(check(&field, ColumnType::Float8, "0.09"), Ok(()));
+    }
+
+    #[test]
+    fn dates_and_times_are_compared_by_value() {
+        let field =
+            with(Kind::Date { format: Some("%d/%m/%Y".into()) }, bounds(Some("01/02/2024"), Some("2024-12-31")));
+        for (text, expected) in
+            [("31/01/2024", Err(Reason::Minimum)), ("1/2/2024", Ok(())), ("01/01/2025", Err(Reason::Maximum))]
+        {
+            assert_eq!(check(&field, ColumnType::Date, text), expected, "{text}");
+        }
+        let paris = Kind::Datetime { format: None, timezone: Some("Europe/Paris".into()) };
+        let field = with(paris, bounds(Some("2024-07-01T12:00:00"), None));
+        assert_eq!(check(&field, ColumnType::Timestamptz(6), "2024-07-01T10:00:00Z"), Ok(()));
+        assert_eq!(check(&field, ColumnType::Timestamptz(6), "2024-07-01T09:59:59Z"), Err(Reason::Minimum));
+        let field = with(Kind::Time { format: None }, bounds(None, Some("12:00")));
+        assert_eq!(check(&field, ColumnType::Time(6), "12:00:00.000001"), Err(Reason::Maximum));
+        let field = with(Kind::Year, bounds(Some("1900"), None));
+        assert_eq!(check(&field, ColumnType::Int4, "1899"), Err(Reason::Minimum));
+    }
+
+    #[test]
+    fn lengths_count_characters_or_items() {
+        let length =
+            |kind, min, max| with(kind, Constraints { min_length: min, max_length: max, ..Constraints::default() });
+        let field = length(string(StringFormat::Default), Some(2), Some(3));
+        for (text, expected) in
+            [("é", Err(Reason::MinLength)), ("éé", Ok(())), ("ééé", Ok(())), ("éééé", Err(Reason::MaxLength))]
+        {
+            assert_eq!(check(&field, ColumnType::Text, text), expected, "{text}");
+        }
+        let field = length(Kind::Array, Some(1), Some(2));
+        for (text, expected) in
+            [("[ ]", Err(Reason::MinLength)), ("[[1,2,3]]", Ok(())), ("[1,2,3]", Err(Reason::MaxLength))]
+        {
+            assert_eq!(check(&field, ColumnType::Jsonb, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_matches_the_whole_value() {
+        let pattern = |pattern: &str| {
+            with(string(StringFormat::Default), Constraints { pattern: Some(pattern.into()), ..Constraints::default() })
+        };
+        for (expression, text, matches) in [
+            ("a|ab", "ab", true),
+            ("[a-z]+", "abc1", false),
+            ("[a-z]+", "abc\n", false),
+            ("a.c", "abc", true),
+            ("", "", true),
+            ("", "a", false),
+            ("(?x) a b # and no more", "ab", true),
+            ("(?i)abc", "ABC", true),
+        ] {
+            let expected = if matches { Ok(()) } else { Err(Reason::Pattern) };
+            assert_eq!(check(&pattern(expression), ColumnType::Text, text), expected, "{expression} {text:?}");
+        }
+        for expression in ["(", "a)(b", "(?=a)", r"(a)\1"] {
+            assert!(refused(&pattern(expression), ColumnType::Text), "{expression}");
+        }
+    }
+
+    #[test]
+    fn an_enum_compares_texts_of_strings_and_values_of_the_rest() {
+        let one_of = |kind, values: &[&str]| {
+            let values = Some(values.iter().map(|value| (*value).into()).collect());
+            with(kind, Constraints { one_of: values, ..Constraints::default() })
+        };
+        let field = one_of(string(StringFormat::Default), &["b", "a", "é"]);
+        for (text, expected) in
+            [("a", Ok(())), ("é", Ok(())), ("A", Err(Reason::NotInEnum)), ("", Err(Reason::NotInEnum))]
+        {
+            assert_eq!(check(&field, ColumnType::Text, text), expected, "{text}");
+        }
+        let field = one_of(number(), &["1.50", "-3", "12345678901234567890", "0"]);
+        for (text, expected) in [
+            ("1.5", Ok(())),
+            ("-3.000", Ok(())),
+            ("12345678901234567890.0", Ok(())),
+            ("1.51", Err(Reason::NotInEnum)),
+            ("3", Err(Reason::NotInEnum)),
+        ] {
+            assert_eq!(check(&field, ColumnType::Numeric(None), text), expected, "{text}");
+        }
+        let field = one_of(Kind::Array, &["[1,2]", "[]"]);
+        assert_eq!(check(&field, ColumnType::Jsonb, "[ 1, 2 ]"), Ok(()));
+        assert_eq!(check(&field, ColumnType::Jsonb, "[2, 1]"), Err(Reason::NotInEnum));
+        let field = one_of(Kind::Date { format: Some("%d/%m/%Y".into()) }, &["01/02/2024"]);
+        assert_eq!(check(&field, ColumnType::Date, "1/2/2024"), Ok(()));
+    }
+
+    #[test]
+    fn constraints_that_make_no_sense_are_refused() {
+        let lengths = Constraints { min_length: Some(1), ..Constraints::default() };
+        assert!(refused(&with(integer(true, None), lengths), ColumnType::Int8));
+        let crossed = Constraints { min_length: Some(3), max_length: Some(2), ..Constraints::default() };
+        assert!(refused(&with(string(StringFormat::Default), crossed), ColumnType::Text));
+        assert!(refused(&with(string(StringFormat::Default), bounds(Some("a"), None)), ColumnType::Text));
+        assert!(refused(&with(integer(true, None), bounds(Some("five"), None)), ColumnType::Int8));
+        assert!(refused(&with(Kind::Date { format: None }, bounds(Some("2024-02-30"), None)), ColumnType::Date));
+        let empty = Constraints { one_of: Some(Vec::new()), ..Constraints::default() };
+        assert!(refused(&with(string(StringFormat::Default), empty), ColumnType::Text));
+        let wrong = Constraints { one_of: Some(vec!["x".into()]), ..Constraints::default() };
+        assert!(refused(&with(integer(true, None), wrong), ColumnType::Int8));
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_ordered_as_their_values(a in any::<i64>(), a_scale in 0_u32..19, b in any::<i64>(), b_scale in 0_u32..19) {
+            let written = |value: i64, scale: u32| {
+                let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale as usize + 1);
+                let (whole, fraction) = digits.split_at(digits.len() - scale as usize);
+                let whole = whole.trim_start_matches('0');
+                format!("{}{}.{fraction}", if value < 0 { "-" } else { "" }, if whole.is_empty() { "0" } else { whole })
+            };
+            let (a_text, b_text) = (written(a, a_scale), written(b, b_scale));
+            let value = |value: i64, scale: u32| i128::from(value) * 10_i128.pow(18 - scale);
+            let field = with(number(), bounds(Some(&b_text), None));
+            let expected = if value(a, a_scale) >= value(b, b_scale) { Ok(()) } else { Err(Reason::Minimum) };
+            prop_assert_eq!(check(&field, ColumnType::Numeric(None), &a_text), expected, "{} {}", a_text, b_text);
+            let field = with(number(), Constraints { one_of: Some(vec![b_text]), ..Constraints::default() });
+            let expected = if value(a, a_scale) == value(b, b_scale) { Ok(()) } else { Err(Reason::NotInEnum) };
+            prop_assert_eq!(check(&field, ColumnType::Numeric(None), &a_text), expected);
+        }
+    }
 }

@@ -37,11 +37,20 @@ enum Step {
     Upper,
     CollapseSpaces,
     Nfc,
-    Replace { find: Finder<'static>, with: Box<str> },
+    Replace {
+        find: Finder<'static>,
+        with: Box<str>,
+    },
     /// `with` is plain text.
-    RegexPlain { pattern: Regex, with: Box<str> },
+    RegexPlain {
+        pattern: Regex,
+        with: Box<str>,
+    },
     /// `with` refers to groups.
-    RegexGroups { pattern: Regex, with: Box<str> },
+    RegexGroups {
+        pattern: Regex,
+        with: Box<str>,
+    },
     Map(HashMap<Box<str>, Box<str>>),
 }
 

@@ -105,9 +105,7 @@ impl ColumnType {
             "numeric" | "decimal" | "dec" => match arguments {
                 None => Ok(Self::Numeric(None)),
                 Some(&[p @ 1..=MAX_PRECISION]) => Ok(Self::Numeric(Some((p as u16, 0)))),
-                Some(&[p @ 1..=MAX_PRECISION, s @ 0..=MAX_PRECISION]) => {
-                    Ok(Self::Numeric(Some((p as u16, s as u16))))
-                }
+                Some(&[p @ 1..=MAX_PRECISION, s @ 0..=MAX_PRECISION]) => Ok(Self::Numeric(Some((p as u16, s as u16)))),
                 Some(_) => Err(wrong("a precision, 1 to 1000, and perhaps a scale, 0 to 1000")),
             },
             "text" => plain(Self::Text),
@@ -242,10 +240,31 @@ mod tests {
     #[test]
     fn what_is_no_column_type_is_refused() {
         for sql in [
-            "", "strin", "int(4)", "int 4", "varchar(0)", "varchar(10485761)", "varchar(1,2)", "varchar()", "varchar(a)",
-            "numeric(0)", "numeric(1001)", "numeric(5,-2)", "numeric(5,2,1)", "timestamp(7)", "timetz", "text)", "text(",
-            "time with time zone", "timestamp with time zone(3)", "bpchar", "int4; drop table t", "varchar(3) x", "(3)",
-            "text[]", "interval",
+            "",
+            "strin",
+            "int(4)",
+            "int 4",
+            "varchar(0)",
+            "varchar(10485761)",
+            "varchar(1,2)",
+            "varchar()",
+            "varchar(a)",
+            "numeric(0)",
+            "numeric(1001)",
+            "numeric(5,-2)",
+            "numeric(5,2,1)",
+            "timestamp(7)",
+            "timetz",
+            "text)",
+            "text(",
+            "time with time zone",
+            "timestamp with time zone(3)",
+            "bpchar",
+            "int4; drop table t",
+            "varchar(3) x",
+            "(3)",
+            "text[]",
+            "interval",
         ] {
             assert!(ColumnType::parse(sql).is_err(), "{sql}");
         }

@@ -1,6 +1,6 @@
 //! Days: the proleptic Gregorian calendar, years 0001 to 9999, and ISO 8601 dates.
 
-use super::digits::two;
+use super::digits::{Form, two};
 use crate::reject::Reason;
 
 /// Days from 1970-01-01; the date must be in the calendar.
@@ -57,10 +57,100 @@ pub(super) fn iso(text: &[u8]) -> Result<i32, Reason> {
 /// Year, month and day of `YYYY-MM-DD`, not checked against the calendar.
 #[inline]
 pub(super) fn fields(text: &[u8; 10]) -> Option<(u32, u32, u32)> {
-    let (century, year, month, day) = (two(text, 0), two(text, 2), two(text, 5), two(text, 8));
-    // Each is at most 99 when its bytes are digits and all ones when they are not.
-    if (century | year | month | day) > 127 || text[4] != b'-' || text[7] != b'-' {
-        return None;
+    const FORM: Form = Form::of(b"0000-00-");
+    let (head, day) = text.split_first_chunk::<8>()?;
+    let pairs = FORM.pairs(*head)?;
+    let day = Some(two(day, 0)).filter(|&day| day < 100)?;
+    Some((u32::from(pairs[0]) * 100 + u32::from(pairs[2]), u32::from(pairs[5]), day))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil;
+    use proptest::prelude::*;
+
+    use super::super::tests::{outcome, shown};
+    use super::*;
+    use crate::pipeline::Kind;
+    use crate::row::Cell;
+    use crate::types::ColumnType;
+
+    fn convert(text: &str) -> Result<Cell, Reason> {
+        outcome(&Kind::Date { format: None }, ColumnType::Date, text)
     }
-    Some((century * 100 + year, month, day))
+
+    #[test]
+    fn every_day_of_ten_millennia_agrees_with_jiff() {
+        let mut date = civil::date(1, 1, 1);
+        for days in -719_162..=2_932_896 {
+            let (year, month, day) = (date.year(), date.month(), date.day());
+            assert_eq!(days_of(year as u32, month as u32, day as u32), days);
+            assert_eq!(civil_of(days), (i32::from(year), month as u32, day as u32));
+            if days < 2_932_896 {
+                date = date.tomorrow().unwrap();
+            }
+        }
+        assert_eq!(date, civil::date(9999, 12, 31));
+    }
+
+    #[test]
+    fn dates_outside_the_calendar_are_rejects() {
+        for text in [
+            "2018-02-29",
+            "1900-02-29",
+            "2024-02-30",
+            "2024-04-31",
+            "2024-00-10",
+            "2024-13-01",
+            "2024-01-00",
+            "2024-01-32",
+            "0000-00-00",
+            "0000-01-01",
+        ] {
+            assert_eq!(convert(text), Err(Reason::NoSuchDate), "{text}");
+        }
+        for text in ["2000-02-29", "2024-02-29", "1582-10-10", "0001-01-01", "9999-12-31"] {
+            assert!(convert(text).is_ok(), "{text}");
+            assert_eq!(shown(&Kind::Date { format: None }, ColumnType::Date, text).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn only_the_iso_form_is_a_date() {
+        for text in [
+            "",
+            "2024-1-2",
+            "01/02/2018",
+            "20240102",
+            "2024-01-02 ",
+            " 2024-01-02",
+            "2024-01-02T00:00",
+            "-044-03-15",
+            "10000-01-01",
+            "43101",
+            "2024/01/02",
+            "2024-01-0２",
+            "24-01-02",
+            "2024-W01-1",
+            "2024-001",
+            "infinity",
+            "epoch",
+            "today",
+            "2024-01-02 BC",
+            "Jan 2, 2024",
+            "2024‐01‐02",
+        ] {
+            assert_eq!(convert(text), Err(Reason::NotDate), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn four_two_two_digits_are_judged_as_jiff_judges_them(year in 0_i16..=9999, month in 0_i8..20, day in 0_i8..40) {
+            let expected = civil::Date::new(year, month, day).ok().filter(|_| year > 0);
+            let found = convert(&format!("{year:04}-{month:02}-{day:02}"));
+            let days = |date: civil::Date| date.since(civil::date(1970, 1, 1)).unwrap().get_days();
+            prop_assert_eq!(found, expected.map(|date| Cell::Days(days(date))).ok_or(Reason::NoSuchDate));
+        }
+    }
 }

@@ -17,6 +17,8 @@ pub(super) struct Datetime {
     format: Option<Format>,
     zone: Option<Zone>,
     has_zone: bool,
+    /// The format is ISO 8601 with seconds and an offset, which is read without the general way.
+    is_iso: bool,
     /// The column keeps less than six digits of the second.
     is_coarse: bool,
 }
@@ -27,6 +29,7 @@ impl Datetime {
             column,
             format: format.map(|format| Format::compile(format, Subject::Datetime)).transpose()?,
             zone: timezone.map(Zone::compile).transpose()?,
+            is_iso: format == Some("%Y-%m-%dT%H:%M:%S%z"),
             has_zone: matches!(column, ColumnType::Timestamptz(_)),
             is_coarse: matches!(column, ColumnType::Timestamp(p) | ColumnType::Timestamptz(p) if p < 6),
         })
@@ -42,6 +45,16 @@ impl Datetime {
     pub(super) fn convert(&self, text: &str) -> Result<i64, Reason> {
         let (local, offset) = match &self.format {
             None => iso(text.as_bytes())?,
+            // Only texts that the format takes as well: whole seconds, then `Z` or `±HH:MM`.
+            Some(_)
+                if self.is_iso
+                    && matches!(
+                        (text.len(), text.as_bytes().get(10), text.as_bytes().get(19)),
+                        (20, Some(b'T'), Some(b'Z')) | (25, Some(b'T'), Some(b'+' | b'-'))
+                    ) =>
+            {
+                iso(text.as_bytes())?
+            }
             Some(format) => {
                 let parsed = format.parse(text)?;
                 (i64::from(parsed.days) * MICROS_PER_DAY + parsed.micros, parsed.offset)
@@ -82,5 +95,180 @@ fn iso(text: &[u8]) -> Result<(i64, Option<i32>), Reason> {
     match time::offset(rest).ok_or(Reason::NotDatetime)?? {
         (offset, []) => Ok((local, Some(offset))),
         _ => Err(Reason::NotDatetime),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{Timestamp, civil};
+    use proptest::prelude::*;
+
+    use super::super::tests::{outcome, shown};
+    use super::*;
+    use crate::pipeline::Kind;
+    use crate::row::Cell;
+
+    const PLAIN: ColumnType = ColumnType::Timestamp(6);
+    const ZONED: ColumnType = ColumnType::Timestamptz(6);
+
+    fn kind(format: Option<&str>, timezone: Option<&str>) -> Kind {
+        Kind::Datetime { format: format.map(Into::into), timezone: timezone.map(Into::into) }
+    }
+
+    #[test]
+    fn a_time_without_zone_stays_as_it_is() {
+        for (text, expected) in [
+            ("2024-01-02T03:04:05", "2024-01-02 03:04:05"),
+            ("2024-01-02 03:04", "2024-01-02 03:04:00"),
+            ("2024-01-02 03:04:05.500", "2024-01-02 03:04:05.5"),
+            ("0001-01-01 00:00", "0001-01-01 00:00:00"),
+            ("9999-12-31 23:59:59.999999", "9999-12-31 23:59:59.999999"),
+            ("1969-12-31T23:59:59.999999", "1969-12-31 23:59:59.999999"),
+        ] {
+            assert_eq!(shown(&kind(None, None), PLAIN, text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_offset_or_a_zone_brings_a_time_to_utc() {
+        for (zone, text, expected) in [
+            (None, "2024-01-02T03:04:05Z", "2024-01-02 03:04:05+00"),
+            (None, "2024-01-02 03:04:05+14:00", "2024-01-01 13:04:05+00"),
+            (None, "2024-01-02 03:04:05-12:00", "2024-01-02 15:04:05+00"),
+            (None, "2024-01-02 03:04:05.25+0530", "2024-01-01 21:34:05.25+00"),
+            (None, "2024-01-02 03:04+02", "2024-01-02 01:04:00+00"),
+            (None, "2024-01-02 03:04:05-00:00:01", "2024-01-02 03:04:06+00"),
+            (None, "2024-01-02 03:04:05+15:59:59", "2024-01-01 11:04:06+00"),
+            (Some("Europe/Paris"), "2024-07-01T12:00:00", "2024-07-01 10:00:00+00"),
+            (Some("Europe/Paris"), "2024-01-01T12:00:00", "2024-01-01 11:00:00+00"),
+            (Some("Europe/Paris"), "2024-01-01T12:00:00Z", "2024-01-01 12:00:00+00"),
+            (Some("Europe/Paris"), "1890-01-01 12:00:00", "1890-01-01 11:50:39+00"),
+            (Some("Europe/Paris"), "2150-07-01 12:00:00", "2150-07-01 10:00:00+00"),
+            (Some("Europe/Kyiv"), "2024-07-01 12:00", "2024-07-01 09:00:00+00"),
+        ] {
+            assert_eq!(shown(&kind(None, zone), ZONED, text).as_deref(), Ok(expected), "{zone:?} {text}");
+        }
+    }
+
+    #[test]
+    fn an_hour_that_was_not_or_was_twice_is_a_reject() {
+        let paris = kind(None, Some("Europe/Paris"));
+        for (text, expected) in [
+            ("2024-03-31 01:59:59.999999", Ok("2024-03-31 00:59:59.999999+00")),
+            ("2024-03-31 02:00", Err(Reason::InGap)),
+            ("2024-03-31 02:30", Err(Reason::InGap)),
+            ("2024-03-31 02:59:59.999999", Err(Reason::InGap)),
+            ("2024-03-31 03:00", Ok("2024-03-31 01:00:00+00")),
+            ("2024-10-27 01:59:59", Ok("2024-10-26 23:59:59+00")),
+            ("2024-10-27 02:00", Err(Reason::InOverlap)),
+            ("2024-10-27 02:59:59.999999", Err(Reason::InOverlap)),
+            ("2024-10-27 03:00", Ok("2024-10-27 02:00:00+00")),
+            // An offset says which of the two it was.
+            ("2024-10-27 02:30+02:00", Ok("2024-10-27 00:30:00+00")),
+            ("2024-10-27 02:30+01:00", Ok("2024-10-27 01:30:00+00")),
+        ] {
+            assert_eq!(shown(&paris, ZONED, text).as_deref(), expected.as_ref().map(|text| *text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_or_not_this_columns_is_a_reject() {
+        for (column, text, reason) in [
+            (PLAIN, "2024-01-02 03:04:05Z", Reason::UnexpectedOffset),
+            (PLAIN, "2024-01-02 03:04:05+02:00", Reason::UnexpectedOffset),
+            (ZONED, "2024-01-02 03:04:05", Reason::MissingOffset),
+            (ZONED, "2024-01-02 03:04:05+16:00", Reason::OffsetOutOfRange),
+            (ZONED, "2024-01-02 03:04:05+25:00", Reason::OffsetOutOfRange),
+            (ZONED, "2024-01-02 03:04:05+02:60", Reason::NoSuchTime),
+            (ZONED, "2024-01-02 03:04:05 EST", Reason::NotDatetime),
+            (ZONED, "2024-01-02 03:04:05CST", Reason::NotDatetime),
+            (ZONED, "2024-01-02 03:04:05+2", Reason::NotDatetime),
+            (ZONED, "2024-01-02 03:04:05z", Reason::NotDatetime),
+            (ZONED, "2024-01-02 03:04:05 Europe/Paris", Reason::NotDatetime),
+            (ZONED, "2024-01-02 03:04:05Zx", Reason::NotDatetime),
+            (ZONED, "0001-01-01 00:00+01:00", Reason::OutOfRange(ZONED)),
+            (ZONED, "9999-12-31 23:59-01:00", Reason::OutOfRange(ZONED)),
+            (PLAIN, "2016-12-31T23:59:60", Reason::LeapSecond),
+            (ZONED, "2016-12-31T23:59:60Z", Reason::LeapSecond),
+            (PLAIN, "2024-01-02T24:00:00", Reason::EndOfDay),
+            (PLAIN, "2024-01-02T25:00:00", Reason::NoSuchTime),
+            (PLAIN, "2024-02-30T12:00:00", Reason::NoSuchDate),
+            (PLAIN, "0000-00-00 00:00:00", Reason::NoSuchDate),
+            (PLAIN, "2024-01-02 03:04:05.1234567", Reason::SubMicrosecond),
+            (PLAIN, "2024-01-02", Reason::NotDatetime),
+            (PLAIN, "2024-01-02T", Reason::NotDatetime),
+            (PLAIN, "2024-01-02T03", Reason::NotDatetime),
+            (PLAIN, "2024-01-02  03:04", Reason::NotDatetime),
+            (PLAIN, "2024-01-02t03:04", Reason::NotDatetime),
+            (PLAIN, "1704164645", Reason::NotDatetime),
+            (PLAIN, "43101.5", Reason::NotDatetime),
+            (PLAIN, "infinity", Reason::NotDatetime),
+            (PLAIN, "", Reason::NotDatetime),
+            (PLAIN, "10000-01-01 00:00", Reason::NotDatetime),
+            (ColumnType::Timestamp(3), "2024-01-02 03:04:05.1234", Reason::WouldRound(ColumnType::Timestamp(3))),
+        ] {
+            assert_eq!(outcome(&kind(None, None), column, text), Err(reason), "{column} {text}");
+        }
+    }
+
+    #[test]
+    fn formats_may_carry_the_offset() {
+        let kind = kind(Some("%d.%m.%Y %H:%M:%S %z"), None);
+        for (text, expected) in [
+            ("31.12.2023 23:00:00 -0200", Ok("2024-01-01 01:00:00+00")),
+            ("31.12.2023 23:00:00 Z", Ok("2023-12-31 23:00:00+00")),
+            ("31.12.2023 23:00:00 ", Err(Reason::NotDatetime)),
+            ("31.12.2023 23:00:00 CET", Err(Reason::NotDatetime)),
+        ] {
+            assert_eq!(shown(&kind, ZONED, text).as_deref(), expected.as_ref().map(|text| *text), "{text}");
+        }
+    }
+
+    proptest! {
+        /// The short way through a well-known format gives what the general one gives.
+        #[test]
+        fn the_iso_format_is_read_like_any_other(
+            text in "[0-9]{4}-[0-2][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](Z|[+-][01][0-9]:[0-6][0-9]|\\.5Z)?x?",
+        ) {
+            let short = Datetime::compile(Some("%Y-%m-%dT%H:%M:%S%z"), None, ZONED).unwrap();
+            let general = Datetime { is_iso: false, ..short.clone() };
+            // Of several faults in one text, either may be named.
+            prop_assert_eq!(short.convert(&text).ok(), general.convert(&text).ok());
+        }
+
+        #[test]
+        fn times_with_an_offset_agree_with_jiff(
+            micros in -62_135_500_000_000_000_i64..253_402_200_000_000_000,
+            offset in -57_599_i32..=57_599,
+        ) {
+            let local = Timestamp::from_microsecond(micros + i64::from(offset) * 1_000_000).unwrap();
+            let civil: civil::DateTime = jiff::tz::TimeZone::UTC.to_datetime(local);
+            let away = offset.unsigned_abs();
+            let sign = if offset < 0 { '-' } else { '+' };
+            let text = format!(
+                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}{sign}{:02}:{:02}:{:02}",
+                civil.year(), civil.month(), civil.day(), civil.hour(), civil.minute(), civil.second(),
+                civil.subsec_nanosecond() / 1000, away / 3600, away / 60 % 60, away % 60,
+            );
+            prop_assert_eq!(outcome(&kind(None, None), ZONED, &text), Ok(Cell::Micros(micros)));
+            let printed = shown(&kind(None, None), ZONED, &text).unwrap();
+            let read: Timestamp = printed.replace("+00", "Z").parse().unwrap();
+            prop_assert_eq!(read.as_microsecond(), micros);
+        }
+
+        #[test]
+        fn local_times_agree_with_jiff(
+            name in prop::sample::select(vec!["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Asia/Tokyo"]),
+            local in -62_135_000_000_i64..253_402_000_000,
+        ) {
+            let zone = jiff::tz::TimeZoneDatabase::bundled().get(name).unwrap();
+            let civil = jiff::tz::TimeZone::UTC.to_datetime(Timestamp::from_second(local).unwrap());
+            let text = format!(
+                "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+                civil.year(), civil.month(), civil.day(), civil.hour(), civil.minute(), civil.second(),
+            );
+            let expected = zone.to_ambiguous_timestamp(civil).unambiguous().ok().map(|time| Cell::Micros(time.as_microsecond()));
+            prop_assert_eq!(outcome(&kind(None, Some(name)), ZONED, &text).ok(), expected);
+        }
     }
 }

@@ -51,6 +51,39 @@ pub(super) fn up_to_eighteen(digits: &[u8]) -> Option<i64> {
     Some(value as i64)
 }
 
+/// Eight bytes of a fixed form, checked and read all at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    template: u64,
+    /// What each byte may be at most once the template is taken off, as its distance to 0x80.
+    slack: u64,
+}
+
+impl Form {
+    /// `0` stands for a digit, everything else for itself.
+    pub(super) const fn of(template: &[u8; 8]) -> Self {
+        let mut slack = [0; 8];
+        let mut at = 0;
+        while at < 8 {
+            slack[at] = if template[at] == b'0' { 0x80 - 10 } else { 0x80 - 1 };
+            at += 1;
+        }
+        Self { template: u64::from_le_bytes(*template), slack: u64::from_le_bytes(slack) }
+    }
+
+    /// For each place the number its digit makes with the one behind it; `None` when the bytes have another form.
+    #[inline]
+    pub(super) fn pairs(self, bytes: [u8; 8]) -> Option<[u8; 8]> {
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        let digits = u64::from_le_bytes(bytes) ^ self.template;
+        // A byte of 0x80 or more may carry into its neighbour here, but then it has already given itself away.
+        if (digits | digits.wrapping_add(self.slack)) & HIGH != 0 {
+            return None;
+        }
+        Some(digits.wrapping_mul(10).wrapping_add(digits >> 8).to_le_bytes())
+    }
+}
+
 /// The two digits at `at`; more than 99 when they are none. `at + 1` must be inside.
 #[inline]
 pub(super) fn two(bytes: &[u8], at: usize) -> u32 {
@@ -71,6 +104,21 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn a_form_takes_exactly_the_bytes_of_its_form(
+            mut bytes in "[0-9]{2}:[0-9]{2}:[0-9]{2}".prop_map(|text| <[u8; 8]>::try_from(text.as_bytes()).unwrap()),
+            at in 0_usize..8,
+            byte in prop_oneof![any::<u8>(), 0x28_u8..0x40],
+        ) {
+            bytes[at] = byte;
+            let fits = (0..8).all(|at| if at == 2 || at == 5 { bytes[at] == b':' } else { bytes[at].is_ascii_digit() });
+            let pairs = Form::of(b"00:00:00").pairs(bytes);
+            prop_assert_eq!(pairs.is_some(), fits);
+            if let Some(pairs) = pairs {
+                prop_assert_eq!([pairs[0], pairs[3], pairs[6]].map(u32::from), [0, 3, 6].map(|at| two(&bytes, at)));
+            }
+        }
+
         #[test]
         fn eight_digits_are_what_the_standard_library_reads(value in 0_u32..100_000_000) {
             let text = format!("{value:08}");

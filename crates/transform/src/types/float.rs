@@ -58,43 +58,86 @@ impl Scientific {
 
 /// The shortest decimal PostgreSQL prints for a positive finite float; for `real` the value is an `f32`.
 ///
-/// The standard library also takes a decimal that lies exactly between two floats when it would round back; PostgreSQL
-/// does not, since other readers may round it away.
-pub(super) fn shortest(value: f64, is_single: bool) -> Shortest {
-    let (shortest, mantissa, exponent) = if is_single {
-        let single = value as f32;
-        let bits = single.to_bits();
-        let (mantissa, exponent) = parts(u64::from(bits & 0x7F_FFFF), (bits >> 23) as i32, 23, 127);
-        (Scientific::of(format_args!("{single:e}")), mantissa, exponent)
-    } else {
-        let bits = value.to_bits();
-        let (mantissa, exponent) = parts(bits & 0xF_FFFF_FFFF_FFFF, (bits >> 52) as i32, 52, 1023);
-        (Scientific::of(format_args!("{value:e}")), mantissa, exponent)
+/// The standard library's shortest decimal is another one in two rare cases. It takes a decimal exactly between two
+/// floats when it would round back, which PostgreSQL does not, since other readers may round it away. And of two decimals
+/// equally near it takes the greater, PostgreSQL the even one.
+fn shortest(value: f64, is_single: bool) -> Shortest {
+    let (mantissa, exponent) = parts(value, is_single);
+    let shortest = match is_single {
+        true => Scientific::of(format_args!("{:e}", value as f32)),
+        false => Scientific::of(format_args!("{value:e}")),
     };
-    if !is_between(shortest, mantissa, exponent) {
-        return shortest;
+    if is_between(shortest, mantissa, exponent) {
+        return longer(value, is_single, mantissa, exponent).unwrap_or(shortest);
     }
-    for precision in 0..17 {
-        let longer = if is_single {
-            Scientific::of(format_args!("{:.precision$e}", value as f32))
-        } else {
-            Scientific::of(format_args!("{value:.precision$e}"))
-        };
-        let back = format!("{}e{}", longer.digits, longer.exponent);
-        let same = if is_single {
-            back.parse::<f32>().is_ok_and(|back| f64::from(back) == value)
-        } else {
-            back.parse::<f64>().is_ok_and(|back| back == value)
-        };
-        if same && !is_between(longer, mantissa, exponent) {
-            return longer;
+    if shortest.digits % 2 == 1 {
+        for (neighbour, middle) in [(-1, -1), (1, 1)] {
+            let even = Shortest { digits: shortest.digits.wrapping_add_signed(neighbour), ..shortest };
+            let tied = is_middle(shortest, middle, mantissa, exponent);
+            if tied && reads_back(even, value, is_single) && !is_between(even, mantissa, exponent) {
+                return even;
+            }
         }
     }
     shortest
 }
 
-/// Mantissa and exponent of a float: `mantissa × 2^exponent`.
-fn parts(fraction: u64, biased: i32, bits: i32, bias: i32) -> (u64, i32) {
+/// The shortest decimal that is not halfway to another float.
+#[cold]
+fn longer(value: f64, is_single: bool, mantissa: u64, exponent: i32) -> Option<Shortest> {
+    (0..17)
+        .map(|precision| match is_single {
+            true => Scientific::of(format_args!("{:.precision$e}", value as f32)),
+            false => Scientific::of(format_args!("{value:.precision$e}")),
+        })
+        .find(|&decimal| reads_back(decimal, value, is_single) && !is_between(decimal, mantissa, exponent))
+}
+
+#[cold]
+fn reads_back(decimal: Shortest, value: f64, is_single: bool) -> bool {
+    let text = format!("{}e{}", decimal.digits, decimal.exponent);
+    if is_single {
+        text.parse::<f32>().is_ok_and(|back| f64::from(back) == value)
+    } else {
+        text.parse::<f64>().is_ok_and(|back| back == value)
+    }
+}
+
+/// Whether the float lies exactly in the middle between the decimal and the one a last digit `step` away.
+fn is_middle(decimal: Shortest, step: i64, mantissa: u64, exponent: i32) -> bool {
+    // (2 digits + step) × 10^ten = 2 × mantissa × 2^exponent, compared as odd parts and powers of two.
+    let doubled = u128::from(decimal.digits * 2).wrapping_add_signed(i128::from(step));
+    let ten = decimal.exponent;
+    if ten.unsigned_abs() > 25 {
+        return false;
+    }
+    let fives = 5_u128.pow(ten.unsigned_abs());
+    let twos = mantissa.trailing_zeros() as i32 + exponent + 1;
+    let odd = u128::from(mantissa >> mantissa.trailing_zeros());
+    twos == ten && if ten < 0 { odd * fives == doubled } else { doubled.checked_mul(fives) == Some(odd) }
+}
+
+/// Whether PostgreSQL prints this decimal, without zeros at its end, for the positive float it was read as.
+pub(super) fn is_shortest(decimal: Shortest, value: f64, is_single: bool) -> bool {
+    // No two decimals of so few digits are the same float, so none that is shorter can be this one; subnormal floats
+    // are far outside these exponents.
+    let is_short = decimal.digits < if is_single { 1_000_000 } else { 1_000_000_000_000_000 };
+    if is_short && decimal.exponent.abs() <= 22 {
+        let (mantissa, exponent) = parts(value, is_single);
+        return !is_between(decimal, mantissa, exponent);
+    }
+    decimal == shortest(value, is_single)
+}
+
+/// Mantissa and exponent of a positive float: `mantissa × 2^exponent`.
+fn parts(value: f64, is_single: bool) -> (u64, i32) {
+    let (fraction, biased, bits, bias) = if is_single {
+        let bits = (value as f32).to_bits();
+        (u64::from(bits & 0x7F_FFFF), (bits >> 23) as i32, 23, 127)
+    } else {
+        let bits = value.to_bits();
+        (bits & 0xF_FFFF_FFFF_FFFF, (bits >> 52) as i32, 52, 1023)
+    };
     if biased == 0 { (fraction, 1 - bias - bits) } else { (fraction | 1 << bits, biased - bias - bits) }
 }
 
@@ -116,10 +159,10 @@ fn is_between(decimal: Shortest, mantissa: u64, exponent: i32) -> bool {
         _ => return false,
     };
     let twos = left_twos + ten;
-    // Below a power of two the neighbour is nearer: its halfway point is one step finer.
-    let mantissa = u128::from(mantissa);
-    [(2 * mantissa + 1, exponent - 1), (2 * mantissa - 1, exponent - 1), (4 * mantissa - 1, exponent - 2)]
-        .contains(&(left, twos))
+    let doubled = 2 * u128::from(mantissa);
+    // Below a power of two the neighbour is at half the distance.
+    let below = if mantissa.is_power_of_two() { (2 * doubled - 1, exponent - 2) } else { (doubled - 1, exponent - 1) };
+    [(doubled + 1, exponent - 1), below].contains(&(left, twos))
 }
 
 /// Appends a float as PostgreSQL prints it with its default `extra_float_digits`.

@@ -42,10 +42,16 @@ pub(super) struct Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Item {
     Literal(Box<[u8]>),
-    Number { into: Slot, min: u8, max: u8 },
+    Number {
+        into: Slot,
+        min: u8,
+        max: u8,
+    },
     /// `%e`: a day with a blank for its leading zero.
     PaddedDay,
-    MonthName { full: bool },
+    MonthName {
+        full: bool,
+    },
     Fraction,
     Half,
     Offset,
@@ -67,7 +73,17 @@ enum Slot {
 
 const SLOTS: usize = 9;
 const MONTHS: [&str; 12] = [
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
     "december",
 ];
 
@@ -257,7 +273,9 @@ fn fix_widths(format: &str, items: &mut [Item]) -> Result<(), String> {
         let after = numeric.get(at + 1) == Some(&true);
         match item {
             Item::Number { min, max, .. } if before || after => *min = *max,
-            Item::Fraction if after => return Err(format!("the format {format:?} needs something between %f and the next number")),
+            Item::Fraction if after => {
+                return Err(format!("the format {format:?} needs something between %f and the next number"));
+            }
             Item::PaddedDay if before || after => {
                 return Err(format!("the format {format:?} needs something between %e and its neighbour"));
             }
@@ -313,4 +331,151 @@ fn clock(numbers: &[u32; SLOTS], is_afternoon: bool, micros: u32) -> Result<i64,
     };
     let or_zero = |slot: Slot| if numbers[slot as usize] == u32::MAX { 0 } else { numbers[slot as usize] };
     time::micros_of(hour, or_zero(Slot::Minute), or_zero(Slot::Second), micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn date(format: &str, text: &str) -> Result<(i32, u32, u32), Reason> {
+        let parsed = Format::compile(format, Subject::Date).unwrap().parse(text)?;
+        Ok(super::super::date::civil_of(parsed.days))
+    }
+
+    fn time_of(format: &str, text: &str) -> Result<i64, Reason> {
+        Ok(Format::compile(format, Subject::Time).unwrap().parse(text)?.micros)
+    }
+
+    #[test]
+    fn each_directive_reads_its_part() {
+        for (format, text, expected) in [
+            ("%d/%m/%Y", "03/07/2024", (2024, 7, 3)),
+            ("%d/%m/%Y", "3/7/2024", (2024, 7, 3)),
+            ("%m/%d/%Y", "03/07/2024", (2024, 3, 7)),
+            ("%Y%m%d", "20240703", (2024, 7, 3)),
+            ("%d-%b-%y", "03-Jul-24", (2024, 7, 3)),
+            ("%d-%b-%y", "03-JUL-69", (1969, 7, 3)),
+            ("%d-%b-%y", "03-jul-68", (2068, 7, 3)),
+            ("%e %B %Y", " 3 september 2024", (2024, 9, 3)),
+            ("%e %B %Y", "13 May 2024", (2024, 5, 13)),
+            ("%e %B %Y", "3 May 2024", (2024, 5, 3)),
+            ("%Y-%j", "2024-366", (2024, 12, 31)),
+            ("%Y%j", "2024060", (2024, 2, 29)),
+            ("%d%%%m%%%Y", "3%7%2024", (2024, 7, 3)),
+            ("le %d été %m %Y", "le 3 été 7 2024", (2024, 7, 3)),
+        ] {
+            assert_eq!(date(format, text), Ok(expected), "{format} {text}");
+        }
+        for (format, text, expected) in [
+            ("%H:%M", "07:05", Ok(25_500_000_000)),
+            ("%H:%M", "7:5", Ok(25_500_000_000)),
+            ("%H%M%S", "070509", Ok(25_509_000_000)),
+            ("%I:%M %p", "12:00 AM", Ok(0)),
+            ("%I:%M %p", "12:00 pm", Ok(43_200_000_000)),
+            ("%I:%M %p", "01:30 PM", Ok(48_600_000_000)),
+            ("%I:%M %p", "13:00 PM", Err(Reason::NoSuchTime)),
+            ("%I:%M %p", "00:00 AM", Err(Reason::NoSuchTime)),
+            ("%I:%M %p", "01:30 XM", Err(Reason::NotTime)),
+            ("%H:%M:%S.%f", "00:00:00.5", Ok(500_000)),
+            ("%H:%M:%S.%f", "00:00:00.0000001", Err(Reason::SubMicrosecond)),
+            ("%H:%M:%S", "23:59:60", Err(Reason::LeapSecond)),
+            ("%H:%M", "24:00", Err(Reason::EndOfDay)),
+        ] {
+            assert_eq!(time_of(format, text), expected, "{format} {text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_have_the_form_is_a_reject_and_never_guessed() {
+        for (format, text) in [
+            ("%d/%m/%Y", "03-07-2024"),
+            ("%d/%m/%Y", "03/07/24"),
+            ("%d/%m/%Y", "003/07/2024"),
+            ("%d/%m/%Y", "03/07/2024 "),
+            ("%d/%m/%Y", " 3/07/2024"),
+            ("%d/%m/%Y", "03/07/20245"),
+            ("%d/%m/%Y", "/07/2024"),
+            ("%d/%m/%Y", "-3/07/2024"),
+            ("%d/%m/%Y", "٠٣/07/2024"),
+            ("%d/%m/%Y", ""),
+            ("%Y%m%d", "2024703"),
+            ("%Y%m%d", "202407031"),
+            ("%d %b %Y", "3 July 2024"),
+            ("%d %B %Y", "3 Jul 2024"),
+            ("%d %b %Y", "3 Juin 2024"),
+        ] {
+            assert_eq!(date(format, text), Err(Reason::NotDate), "{format} {text:?}");
+        }
+        for (format, text) in [
+            ("%d/%m/%Y", "31/02/2024"),
+            ("%d/%m/%Y", "13/13/2024"),
+            ("%d/%m/%Y", "01/01/0000"),
+            ("%Y-%j", "2023-366"),
+            ("%Y-%j", "2024-000"),
+        ] {
+            assert_eq!(date(format, text), Err(Reason::NoSuchDate), "{format} {text}");
+        }
+    }
+
+    #[test]
+    fn formats_that_leave_something_open_are_refused() {
+        for (format, subject) in [
+            ("%d/%m", Subject::Date),
+            ("any", Subject::Date),
+            ("", Subject::Date),
+            ("%Y-%m", Subject::Date),
+            ("%Y-%m-%d %H", Subject::Date),
+            ("%Y-%m-%d %j", Subject::Date),
+            ("%Y %y-%m-%d", Subject::Date),
+            ("%Y-%m-%m", Subject::Date),
+            ("%Y-%m-%d-%e", Subject::Date),
+            ("%Y-%b-%m-%d", Subject::Date),
+            ("%Y-%m-%d %", Subject::Date),
+            ("%F", Subject::Date),
+            ("%Y-%m-%U", Subject::Date),
+            ("%e%m%Y", Subject::Date),
+            ("%I:%M", Subject::Time),
+            ("%H:%M %p", Subject::Time),
+            ("%M:%S", Subject::Time),
+            ("%H:%S", Subject::Time),
+            ("%H:%M.%f", Subject::Time),
+            ("%H:%M %z", Subject::Time),
+            ("%f%H", Subject::Time),
+            ("%Y-%m-%d", Subject::Datetime),
+            ("%H:%M", Subject::Datetime),
+        ] {
+            assert!(Format::compile(format, subject).is_err(), "{format} {subject:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_real_directive_mentions_an_offset() {
+        assert!(Format::mentions_offset("%H %z"));
+        assert!(!Format::mentions_offset("%H %%z"));
+        assert!(!Format::mentions_offset("z %"));
+    }
+
+    proptest! {
+        #[test]
+        fn formatted_dates_come_back(
+            days in -719_162_i32..=2_932_896,
+            format in prop::sample::select(vec!["%d/%m/%Y", "%Y%m%d", "%Y-%j", "%b %d, %Y", "%d %B %Y", "%e.%m.%Y"]),
+        ) {
+            let (year, month, day) = super::super::date::civil_of(days);
+            let text = civil::date(year as i16, month as i8, day as i8).strftime(format).to_string();
+            prop_assert_eq!(date(format, &text), Ok((year, month, day)), "{}", text);
+        }
+
+        #[test]
+        fn no_format_and_no_text_make_it_panic(format in "([%][YymdeHIMSfbBjpz%aQ]|[ :/é]){0,8}", text in any::<String>()) {
+            for subject in [Subject::Date, Subject::Datetime, Subject::Time] {
+                if let Ok(format) = Format::compile(&format, subject) {
+                    prop_assert!(format.parse(&text).is_err() || !text.is_empty());
+                }
+            }
+        }
+    }
 }

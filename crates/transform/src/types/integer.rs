@@ -72,7 +72,8 @@ impl Integer {
             return number::scan(plain)?.cell(self.column, scratch);
         }
         // Nineteen digits are all an i64 can have.
-        let value = if digits.len() == 19 { std::str::from_utf8(plain).ok().and_then(|text| text.parse().ok()) } else { None };
+        let value =
+            if digits.len() == 19 { std::str::from_utf8(plain).ok().and_then(|text| text.parse().ok()) } else { None };
         self.cell(value.ok_or(Reason::OutOfRange(self.column))?, scratch)
     }
 }
@@ -169,9 +170,15 @@ mod tests {
     #[test]
     fn numeric_columns_hold_long_integers() {
         let shown = |column, text: &str| shown(&integer(true, None), column, text);
-        assert_eq!(shown(ColumnType::Numeric(None), "123456789012345678901234567890"), Ok("123456789012345678901234567890".into()));
+        assert_eq!(
+            shown(ColumnType::Numeric(None), "123456789012345678901234567890"),
+            Ok("123456789012345678901234567890".into())
+        );
         assert_eq!(shown(ColumnType::Numeric(Some((5, 2))), "-123"), Ok("-123.00".into()));
-        assert_eq!(shown(ColumnType::Numeric(Some((5, 2))), "1234"), Err(Reason::OutOfRange(ColumnType::Numeric(Some((5, 2))))));
+        assert_eq!(
+            shown(ColumnType::Numeric(Some((5, 2))), "1234"),
+            Err(Reason::OutOfRange(ColumnType::Numeric(Some((5, 2)))))
+        );
         assert_eq!(shown(ColumnType::Numeric(None), "-0"), Ok("0".into()));
         assert_eq!(shown(ColumnType::Numeric(None), "1.5"), Err(Reason::NotInteger));
     }
@@ -193,12 +200,16 @@ mod tests {
     #[test]
     fn text_around_a_number_goes_only_when_asked_and_never_with_a_meaning() {
         let kind = integer(false, None);
-        for (text, value) in [("$5", 5), ("5 EUR", 5), ("EUR -5", -5), ("95%", 95), ("  7 ", 7), ("-5kg", -5), ("№ 8", 8)] {
+        for (text, value) in
+            [("$5", 5), ("5 EUR", 5), ("EUR -5", -5), ("95%", 95), ("  7 ", 7), ("-5kg", -5), ("№ 8", 8)]
+        {
             assert_eq!(outcome(&kind, INT8, text), Ok(Cell::Int(value)), "{text}");
         }
         assert_eq!(outcome(&kind, INT8, "(5)"), Err(Reason::Accounting));
         assert_eq!(outcome(&kind, INT8, "$(1234)"), Err(Reason::Accounting));
-        for text in ["5-", "−5", "5٣", "½5", "$.5", "No.5", "1 2", "-$5", "5 CR 6", "EUR", "", "$ 0x10", "–5", "+-5", "5²"] {
+        for text in
+            ["5-", "−5", "5٣", "½5", "$.5", "No.5", "1 2", "-$5", "5 CR 6", "EUR", "", "$ 0x10", "–5", "+-5", "5²"]
+        {
             assert!(outcome(&kind, INT8, text).is_err(), "{text}");
         }
     }

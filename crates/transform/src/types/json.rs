@@ -192,7 +192,8 @@ impl Parser<'_> {
         let mut len = 0;
         loop {
             let rest = &self.text[self.at..];
-            let plain = rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\').unwrap_or(rest.len());
+            let plain =
+                rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\').unwrap_or(rest.len());
             out.extend_from_slice(&rest[..plain]);
             len += plain;
             self.at += plain;
@@ -373,4 +374,200 @@ pub(super) fn count_items(canonical: &[u8]) -> u64 {
     }
     // `[]` and `{}` are the only texts without an item.
     if canonical.len() <= 2 { 0 } else { commas + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn canonical(text: &str) -> Result<String, Reason> {
+        let shape = if text.trim_start().starts_with('[') { Shape::Array } else { Shape::Object };
+        let mut out = Vec::new();
+        canonicalise(text, shape, &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn the_text_is_what_postgresql_prints_for_jsonb() {
+        for (text, expected) in [
+            ("{}", "{}"),
+            (" [ ] ", "[]"),
+            ("{\"a\":1,\"b\":[1,2]}", r#"{"a": 1, "b": [1, 2]}"#),
+            ("{\"bb\":1,\"a\":2,\"\":3}", r#"{"": 3, "a": 2, "bb": 1}"#),
+            ("{\"é\":1,\"zz\":2,\"z\":3}", r#"{"z": 3, "zz": 2, "é": 1}"#),
+            ("{\"\\n\":1,\"b\":2,\"A\":3}", r#"{"\n": 1, "A": 3, "b": 2}"#),
+            ("{\"ab\":1,\"\\u0001\\\"\":2}", r#"{"\u0001\"": 2, "ab": 1}"#),
+            (
+                "{\"x\":{\"b\":{\"d\":1,\"c\":2},\"a\":[]},\"a\":0}",
+                r#"{"a": 0, "x": {"a": [], "b": {"c": 2, "d": 1}}}"#,
+            ),
+            (
+                "[1.0, 1.50, -0, -0.0, 1e3, 1.5E-3, 0.1e1, 10000000000000000000000]",
+                "[1.0, 1.50, 0, 0.0, 1000, 0.0015, 1, 10000000000000000000000]",
+            ),
+            ("[true,false,null,\t\r\n\"\"]", r#"[true, false, null, ""]"#),
+            (r#"["\/\b\f\n\r\t\"\\"]"#, r#"["/\b\f\n\r\t\"\\"]"#),
+            (r#"["\u00e9\uD83D\ude00\u007f\u001F"]"#, "[\"é😀\u{7f}\\u001f\"]"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_jsonb_refuses_or_would_alter_is_a_reject() {
+        for (text, reason) in [
+            ("", Reason::NotJson),
+            ("{", Reason::NotJson),
+            ("[1,]", Reason::NotJson),
+            ("[,1]", Reason::NotJson),
+            ("{\"a\":1,}", Reason::NotJson),
+            ("{\"a\"}", Reason::NotJson),
+            ("{a:1}", Reason::NotJson),
+            ("{'a':1}", Reason::NotJson),
+            ("[1 2]", Reason::NotJson),
+            ("[1] x", Reason::NotJson),
+            ("[01]", Reason::NotJson),
+            ("[1.]", Reason::NotJson),
+            ("[.5]", Reason::NotJson),
+            ("[+1]", Reason::NotJson),
+            ("[1e]", Reason::NotJson),
+            ("[-]", Reason::NotJson),
+            ("[NaN]", Reason::NotJson),
+            ("[True]", Reason::NotJson),
+            ("[nul]", Reason::NotJson),
+            ("[\"a\nb\"]", Reason::NotJson),
+            ("[\"\\x\"]", Reason::NotJson),
+            ("[\"\\u12g4\"]", Reason::NotJson),
+            ("[\"\\u12", Reason::NotJson),
+            ("[\"a", Reason::NotJson),
+            ("[\u{a0}1]", Reason::NotJson),
+            ("[\u{feff}]", Reason::NotJson),
+            ("1", Reason::NotObject),
+            ("null", Reason::NotObject),
+            ("\"a\"", Reason::NotObject),
+            ("{\"a\":1,\"a\":1}", Reason::DuplicateKey),
+            ("{\"a\":1,\"b\":2,\"\\u0061\":3}", Reason::DuplicateKey),
+            ("[{\"\\n\":1,\"\\u000a\":2}]", Reason::DuplicateKey),
+            ("[\"\\u0000\"]", Reason::Nul),
+            ("[\"\0\"]", Reason::Nul),
+            ("[\0]", Reason::Nul),
+            ("[\"\\ud800\"]", Reason::LoneSurrogate),
+            ("[\"\\udc00\"]", Reason::LoneSurrogate),
+            ("[\"\\ud800\\u0041\"]", Reason::LoneSurrogate),
+            ("[\"\\ud800x\"]", Reason::LoneSurrogate),
+            ("[1e131072]", Reason::NumberOutOfRange),
+            ("[1e-16384]", Reason::NumberOutOfRange),
+            ("[1e99999999999]", Reason::NumberOutOfRange),
+        ] {
+            assert_eq!(canonical(text), Err(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_outermost_value_has_the_fields_shape() {
+        let mut out = Vec::new();
+        assert_eq!(canonicalise("[]", Shape::Object, &mut out), Err(Reason::NotObject));
+        assert_eq!(canonicalise("{}", Shape::Array, &mut out), Err(Reason::NotArray));
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn nesting_has_a_limit_and_no_stack_overflows() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(canonical(&nested(128)), Ok(nested(128)));
+        assert_eq!(canonical(&nested(129)), Err(Reason::JsonTooDeep));
+        assert_eq!(canonical(&"[".repeat(1 << 20)), Err(Reason::JsonTooDeep));
+        assert_eq!(canonical(&"{\"a\":".repeat(1 << 18)), Err(Reason::JsonTooDeep));
+    }
+
+    #[test]
+    fn items_are_counted_on_the_outermost_level() {
+        for (text, items) in [
+            ("[]", 0),
+            ("{}", 0),
+            ("[1]", 1),
+            ("[[1,2],\"a,b\\\",\",{\"x\":1,\"y\":2}]", 3),
+            ("{\"a\":[1,2],\"b\":1}", 2),
+        ] {
+            assert_eq!(count_items(canonical(text).unwrap().as_bytes()), items, "{text}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[^\0]{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map("[^\0]{0,3}|[ab\"\\\\\n\u{1}]{0,3}", inner, 0..6)
+                    .prop_map(|map: BTreeMap<String, Value>| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Prints by the rules as PostgreSQL's documentation has them, from a parsed value.
+    fn model(value: &Value, out: &mut String) {
+        match value {
+            Value::Array(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    out.push_str(if at > 0 { ", " } else { "" });
+                    model(item, out);
+                }
+                out.push(']');
+            }
+            Value::Object(members) => {
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_by_key(|(key, _)| (key.len(), key.as_bytes().to_vec()));
+                out.push('{');
+                for (at, (key, value)) in members.iter().enumerate() {
+                    out.push_str(if at > 0 { ", " } else { "" });
+                    out.push_str(&format!("{}: ", Value::from(key.as_str())));
+                    model(value, out);
+                }
+                out.push('}');
+            }
+            // serde_json escapes strings exactly as PostgreSQL does, and integers have one form.
+            leaf => out.push_str(&leaf.to_string()),
+        }
+    }
+
+    proptest! {
+            #[test]
+            fn any_value_is_printed_by_the_rules(value in any_json(), pretty: bool) {
+                let value = if value.is_array() || value.is_object() { value } else { Value::from(vec![value]) };
+                let text = if pretty { serde_json::to_string_pretty(&value).unwrap() } else { value.to_string() };
+                let mut expected = String::new();
+                model(&value, &mut expected);
+                let once = canonical(&text);
+                prop_assert_eq!(once.as_ref(), Ok(&expected));
+                prop_assert_eq!(canonical(&expected), Ok(expected), "canonical text is its own");
+            }
+
+            #[test]
+            fn texts_are_judged_as_serde_json_judges_them(
+                text in "(\\[|\\{|\\]|\\}|,|:|\"|\\\\|\"a\"|\"b\"|\\\\u00e9|\\\\n|[ 01.e-]|true|null|\\[1,2\\]|\\{\"a\":1\\}){0,8}",
+            ) {
+    let theirs: Option<Value> =
+                    serde_json::from_str(&text).ok().filter(|value: &Value| value.is_array() || value.is_object());
+                match canonical(&text) {
+                    // Beyond the range of a double serde_json gives up, and PostgreSQL does not.
+                    Ok(ours) => {
+                        prop_assert!(theirs.is_some() || text.contains('e'), "{}", text);
+                        prop_assert_eq!(canonical(&ours), Ok(ours));
+                    }
+                    Err(Reason::DuplicateKey | Reason::NumberOutOfRange) => {}
+                    Err(reason) => prop_assert_eq!(theirs, None, "{} {:?}", text, reason),
+                }
+            }
+        }
 }

@@ -124,8 +124,14 @@ impl Converter {
     /// Converts one text. Values that need bytes of their own are appended to `scratch`, which a reject leaves as it was.
     #[inline]
     pub fn convert(&self, text: &str, scratch: &mut Vec<u8>) -> Result<Converted, Reason> {
+        self.convert_from(text, false, scratch)
+    }
+
+    /// `nul_free`: the text is known to hold no NUL, so strings need not be searched one by one.
+    #[inline]
+    pub(crate) fn convert_from(&self, text: &str, nul_free: bool, scratch: &mut Vec<u8>) -> Result<Converted, Reason> {
         let cell = match &self.family {
-            Family::Text(rule) => return rule.convert(text, scratch),
+            Family::Text(rule) => return rule.convert(text, nul_free, scratch),
             Family::Integer(rule) => rule.convert(text, scratch)?,
             Family::Number(rule) => rule.convert(text, scratch)?,
             Family::Boolean(rule) => Cell::Bool(rule.convert(text)?),

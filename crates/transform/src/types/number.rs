@@ -1,7 +1,7 @@
 //! Exact decimals: `[+-]?digits?[.digits?]([eE][+-]?digits)?` in the file's own notation.
 
 use super::digits::{POWERS, all_digits};
-use super::float;
+use super::float::{self, Shortest};
 use crate::pipeline::Kind;
 use crate::reject::Reason;
 use crate::row::{Cell, Span};
@@ -20,6 +20,8 @@ pub(super) struct Number {
     column: ColumnType,
     /// The decimal character when it is ASCII, for the fast path.
     point: u8,
+    /// The same for the group character; 0 when there is none.
+    group: u8,
     is_exact: bool,
     notation: Notation,
 }
@@ -34,6 +36,7 @@ impl Number {
             column,
             // Where it is not ASCII, a byte no number holds sends everything down the slow path.
             point: u8::try_from(decimal).ok().filter(u8::is_ascii).unwrap_or(0),
+            group: group.and_then(|group| u8::try_from(group).ok()).filter(u8::is_ascii).unwrap_or(0),
             is_exact: matches!(column, ColumnType::Numeric(_)),
             notation: Notation::compile(Some(decimal), group, bare)?,
         })
@@ -43,6 +46,12 @@ impl Number {
     pub(super) fn convert(&self, text: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
         if self.is_exact
             && let Some(decimal) = short(text.as_bytes(), self.point)
+        {
+            return decimal_cell(decimal, self.column, scratch);
+        }
+        if self.is_exact
+            && self.group != 0
+            && let Some(decimal) = short_grouped(text.as_bytes(), self.point, self.group)
         {
             return decimal_cell(decimal, self.column, scratch);
         }
@@ -98,6 +107,45 @@ fn short(bytes: &[u8], point: u8) -> Option<Decimal> {
     }
     let value = value as i64;
     Some(Decimal { unscaled: if negative { -value } else { value }, scale: scale as u8 })
+}
+
+/// The same with well-formed groups; `None` for everything else, well formed or not.
+#[inline]
+fn short_grouped(bytes: &[u8], point: u8, group: u8) -> Option<Decimal> {
+    // 18 digits with a group character after every second one at most, a sign and a point.
+    if bytes.len() > 28 {
+        return None;
+    }
+    let mut plain = [0; 28];
+    let mut len = 0;
+    // Digits since the start or the last group character, and whether there was one.
+    let (mut run, mut grouped, mut in_whole) = (0, false, true);
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte == group {
+            let well_formed = in_whole && if grouped { run == 2 || run == 3 } else { (1..=3).contains(&run) };
+            if !well_formed {
+                return None;
+            }
+            (run, grouped) = (0, true);
+            continue;
+        }
+        if byte.is_ascii_digit() {
+            run += 1;
+        } else if byte == point {
+            if grouped && in_whole && run != 3 {
+                return None;
+            }
+            in_whole = false;
+        } else if at > 0 {
+            return None;
+        }
+        plain[len] = byte;
+        len += 1;
+    }
+    if grouped && in_whole && run != 3 {
+        return None;
+    }
+    short(&plain[..len], point)
 }
 
 /// Brings a decimal to the column's scale.
@@ -231,11 +279,6 @@ pub(super) fn has_outer_blank(text: &[u8]) -> bool {
 }
 
 impl<'a> Digits<'a> {
-    /// Parts that the caller has scanned by its own grammar.
-    pub(super) fn of_json(plain: &'a [u8]) -> Result<Self, Reason> {
-        scan(plain)
-    }
-
     /// The digit at a place of `whole` and `fraction` joined.
     fn digit(&self, at: usize) -> u8 {
         if at < self.whole.len() { self.whole[at] } else { self.fraction[at - self.whole.len()] }
@@ -248,9 +291,11 @@ impl<'a> Digits<'a> {
     /// Places of the first and last digit that is not zero; `None` for zero.
     fn significant(&self) -> Option<(usize, usize)> {
         let not_zero = |byte: &u8| *byte != b'0';
-        let first = self.whole.iter().position(not_zero).or_else(|| {
-            self.fraction.iter().position(not_zero).map(|at| at + self.whole.len())
-        })?;
+        let first = self
+            .whole
+            .iter()
+            .position(not_zero)
+            .or_else(|| self.fraction.iter().position(not_zero).map(|at| at + self.whole.len()))?;
         let last = self.fraction.iter().rposition(not_zero).map(|at| at + self.whole.len());
         let last = last.or_else(|| self.whole.iter().rposition(not_zero))?;
         Some((first, last))
@@ -274,6 +319,10 @@ impl<'a> Digits<'a> {
             ColumnType::Float4 | ColumnType::Float8 => self.float(column),
             ColumnType::Numeric(Some((precision, scale))) => {
                 let (precision, scale) = (i64::from(precision), i64::from(scale));
+                // The server reads the text before it looks at the column.
+                if self.scale() > MAX_SCALE {
+                    return Err(Reason::OutOfRange(column));
+                }
                 if let Some((first, last)) = self.significant() {
                     if self.point() - first as i64 > precision - scale {
                         return Err(Reason::OutOfRange(column));
@@ -301,7 +350,7 @@ impl<'a> Digits<'a> {
         let whole = self.significant().map_or(0, |(first, _)| self.point() - first as i64);
         if scale <= 18 && whole + scale <= 18 {
             let mut unscaled: i64 = 0;
-            for place in self.point().min(0).max(self.point() - whole)..self.point() + scale {
+            for place in self.point() - whole..self.point() + scale {
                 unscaled = unscaled * 10 + i64::from(self.digit_or_zero(place) - b'0');
             }
             let unscaled = if self.negative { -unscaled } else { unscaled };
@@ -378,14 +427,17 @@ impl<'a> Digits<'a> {
         if value == 0.0 || !value.is_finite() {
             return Err(Reason::OutOfRange(column));
         }
-        let digits = last - first + 1;
-        if digits > 17 {
+        if last - first >= 17 {
             return Err(Reason::WouldRound(column));
         }
-        let written = (first..=last).fold(0_u64, |value, at| value * 10 + u64::from(self.digit(at) - b'0'));
-        let shortest = float::shortest(value.abs(), is_single);
-        let same = shortest.digits == written && i64::from(shortest.exponent) == self.point() - last as i64 - 1;
-        if same { Ok(Cell::Float(value)) } else { Err(Reason::WouldRound(column)) }
+        let digits = (first..=last).fold(0_u64, |value, at| value * 10 + u64::from(self.digit(at) - b'0'));
+        // A float that is not zero or infinite bounds the exponent.
+        let exponent = i32::try_from(self.point() - last as i64 - 1).map_err(|_| Reason::OutOfRange(column))?;
+        if float::is_shortest(Shortest { digits, exponent }, value.abs(), is_single) {
+            Ok(Cell::Float(value))
+        } else {
+            Err(Reason::WouldRound(column))
+        }
     }
 }
 
@@ -464,7 +516,10 @@ impl Notation {
         let mut parts = whole.split(group);
         let first = parts.next().map_or(0, str::len);
         let last = parts.next_back().map_or(0, str::len);
-        if rest.contains(group) || !(1..=3).contains(&first) || last != 3 || !parts.all(|part| matches!(part.len(), 2 | 3))
+        if rest.contains(group)
+            || !(1..=3).contains(&first)
+            || last != 3
+            || !parts.all(|part| matches!(part.len(), 2 | 3))
         {
             return Err(Reason::DigitGroups);
         }
@@ -474,9 +529,8 @@ impl Notation {
     /// The number inside other text. Text that could change what the number means is a reject: a parenthesis (negative
     /// in accounts), a minus that is not the number's own, digits of other scripts, a separator cut off its digits.
     fn core<'a>(&self, text: &'a str) -> Result<&'a str, Reason> {
-        let starts = |c: char| {
-            c.is_ascii_digit() || c == '-' || self.decimal.is_some_and(|decimal| c == '+' || c == decimal)
-        };
+        let starts =
+            |c: char| c.is_ascii_digit() || c == '-' || self.decimal.is_some_and(|decimal| c == '+' || c == decimal);
         let start = text.find(starts).ok_or(self.no_match())?;
         let (before, rest) = text.split_at(start);
         let end = rest.rfind(|c: char| c.is_ascii_digit()).map_or(0, |at| at + 1);
@@ -504,6 +558,348 @@ impl Notation {
 fn is_minus(c: char) -> bool {
     matches!(
         c,
-        '-' | '\u{2010}'..='\u{2015}' | '\u{2052}' | '\u{207b}' | '\u{208b}' | '\u{2212}' | '\u{2796}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}'
+        '-' | '\u{2010}'
+            ..='\u{2015}'
+                | '\u{2052}'
+                | '\u{207b}'
+                | '\u{208b}'
+                | '\u{2212}'
+                | '\u{2796}'
+                | '\u{fe58}'
+                | '\u{fe63}'
+                | '\u{ff0d}'
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{number, outcome, shown};
+    use super::*;
+
+    const ANY: ColumnType = ColumnType::Numeric(None);
+
+    fn exact(p: u16, s: u16) -> ColumnType {
+        ColumnType::Numeric(Some((p, s)))
+    }
+
+    fn written(decimal: char, group: Option<char>, bare: bool) -> Kind {
+        Kind::Number { decimal, group, bare, precision: None }
+    }
+
+    #[test]
+    fn numeric_without_precision_keeps_the_scale_as_written() {
+        for (text, expected) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("-0.00", "0.00"),
+            ("1.50", "1.50"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("+5", "5"),
+            ("-.5", "-0.5"),
+            ("1e3", "1000"),
+            ("1E+3", "1000"),
+            ("1.5e-3", "0.0015"),
+            ("1.50e1", "15.0"),
+            ("1.5e3", "1500"),
+            ("0e5", "0"),
+            ("0.0e5", "0"),
+            ("0e-5", "0.00000"),
+            ("0.1e1", "1"),
+            ("0.001e5", "100"),
+            ("1e-20", "0.00000000000000000001"),
+            ("123456789012345678", "123456789012345678"),
+            ("1234567890123456789", "1234567890123456789"),
+            ("-12345678901234567890.5", "-12345678901234567890.5"),
+            ("0.0000000000000000001", "0.0000000000000000001"),
+            ("1e0000000000000000000000002", "100"),
+        ] {
+            assert_eq!(shown(&number(), ANY, text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_a_reject() {
+        for (text, reason) in [
+            ("", Reason::NotNumber),
+            (".", Reason::NotNumber),
+            ("-", Reason::NotNumber),
+            ("e5", Reason::NotNumber),
+            ("1e", Reason::NotNumber),
+            ("1e+", Reason::NotNumber),
+            ("1e1.5", Reason::NotNumber),
+            ("1.2.3", Reason::NotNumber),
+            ("1.234,56", Reason::NotNumber),
+            ("1,234", Reason::NotNumber),
+            ("1'234.56", Reason::NotNumber),
+            ("(1234)", Reason::NotNumber),
+            ("12%", Reason::NotNumber),
+            ("$1", Reason::NotNumber),
+            ("1_000", Reason::NotNumber),
+            ("0x10", Reason::NotNumber),
+            ("٣", Reason::NotNumber),
+            ("１", Reason::NotNumber),
+            ("½", Reason::NotNumber),
+            ("--1", Reason::NotNumber),
+            ("1-", Reason::NotNumber),
+            ("1\0", Reason::NotNumber),
+            (" 1", Reason::OuterBlank),
+            ("1\u{202f}", Reason::OuterBlank),
+            ("007", Reason::LeadingZero),
+            ("00.5", Reason::LeadingZero),
+            ("-01", Reason::LeadingZero),
+            ("NaN", Reason::NotFinite),
+            ("nan", Reason::NotFinite),
+            ("-inf", Reason::NotFinite),
+            ("Infinity", Reason::NotFinite),
+        ] {
+            for column in [ANY, exact(12, 2), ColumnType::Float8, ColumnType::Float4] {
+                assert_eq!(outcome(&number(), column, text), Err(reason), "{text:?} {column}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_with_scale_holds_a_value_exactly_or_not_at_all() {
+        let round = |p, s| Err(Reason::WouldRound(exact(p, s)));
+        let range = |p, s| Err(Reason::OutOfRange(exact(p, s)));
+        for (p, s, text, expected) in [
+            (12, 2, "1.5", Ok("1.50")),
+            (12, 2, "1.500000", Ok("1.50")),
+            (12, 2, "1e3", Ok("1000.00")),
+            (12, 2, "1.005", round(12, 2)),
+            (12, 2, "1e-3", round(12, 2)),
+            (12, 2, "9999999999.99", Ok("9999999999.99")),
+            (12, 2, "10000000000", range(12, 2)),
+            (12, 2, "-10000000000.00", range(12, 2)),
+            (12, 2, "1e10", range(12, 2)),
+            (12, 2, "1e400", range(12, 2)),
+            (12, 2, "0e-16383", Ok("0.00")),
+            (12, 2, "0e-16384", range(12, 2)),
+            (12, 2, "0e1000000", Ok("0.00")),
+            (3, 0, "999", Ok("999")),
+            (3, 0, "1000", range(3, 0)),
+            (3, 0, "1.0", Ok("1")),
+            (2, 5, "0.00099", Ok("0.00099")),
+            (2, 5, "0.001", range(2, 5)),
+            (2, 5, "0", Ok("0.00000")),
+            (30, 20, "1.5", Ok("1.50000000000000000000")),
+            (30, 20, "12345678901", range(30, 20)),
+            (30, 20, "-1234567890.12345678901234567890", Ok("-1234567890.12345678901234567890")),
+            (38, 10, "123456789012345678", Ok("123456789012345678.0000000000")),
+            (18, 0, "999999999999999999", Ok("999999999999999999")),
+            (19, 0, "9999999999999999999", Ok("9999999999999999999")),
+            (18, 18, "0.999999999999999999", Ok("0.999999999999999999")),
+            (18, 18, "1", range(18, 18)),
+        ] {
+            assert_eq!(
+                shown(&number(), exact(p, s), text).as_deref(),
+                expected.as_ref().map(|text| *text),
+                "{p},{s} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn postgresqls_limits_are_ours() {
+        let shown = |text: &str| shown(&number(), ANY, text);
+        assert_eq!(shown("1e131071").map(|text| text.len()), Ok(131_072));
+        assert_eq!(shown("1e131072"), Err(Reason::OutOfRange(ANY)));
+        assert_eq!(shown(&"9".repeat(131_072)).map(|text| text.len()), Ok(131_072));
+        assert_eq!(shown(&"9".repeat(131_073)), Err(Reason::OutOfRange(ANY)));
+        assert_eq!(shown("1e-16383").map(|text| text.len()), Ok(16_385));
+        assert_eq!(shown("1e-16384"), Err(Reason::OutOfRange(ANY)));
+        assert_eq!(shown("1e99999999999999999999"), Err(Reason::OutOfRange(ANY)));
+        assert_eq!(shown("1e-99999999999999999999"), Err(Reason::OutOfRange(ANY)));
+        assert_eq!(shown("0e99999999999999999999"), Err(Reason::OutOfRange(ANY)));
+    }
+
+    #[test]
+    fn each_notation_is_read_as_declared_and_no_other() {
+        for (kind, text, expected) in [
+            (written(',', Some('.'), true), "1.234,56", Ok("1234.56")),
+            (written(',', Some('.'), true), "1.234", Ok("1234")),
+            (written(',', Some('.'), true), "1.23", Err(Reason::DigitGroups)),
+            (written(',', Some('.'), true), "1,234.56", Err(Reason::DigitGroups)),
+            (written(',', None, true), "1.5", Err(Reason::NotNumber)),
+            (written(',', None, true), "1,5", Ok("1.5")),
+            (written('.', Some(','), true), "1,234.56", Ok("1234.56")),
+            (written('.', Some(','), true), "-12,34,567.8", Ok("-1234567.8")),
+            (written('.', Some(','), true), "1.234,56", Err(Reason::DigitGroups)),
+            (written('.', Some(','), true), "1,2e3", Err(Reason::DigitGroups)),
+            (written('.', Some(','), true), "1,234e1", Ok("12340")),
+            (written(',', Some('\u{a0}'), true), "1\u{a0}234,56", Ok("1234.56")),
+            (written(',', Some('\u{202f}'), true), "1\u{202f}234\u{202f}567", Ok("1234567")),
+            (written(',', Some(' '), true), " 1 234", Err(Reason::DigitGroups)),
+            (written('\u{66b}', Some('\u{66c}'), true), "1\u{66c}234\u{66b}5", Ok("1234.5")),
+            (written('.', Some('\''), true), "1'234'567.89", Ok("1234567.89")),
+            (written('.', None, false), "$1.50", Ok("1.50")),
+            (written('.', None, false), "95%", Ok("95")),
+            (written('.', None, false), "EUR -1.5 net", Ok("-1.5")),
+            (written(',', Some('.'), false), "1.234,56 €", Ok("1234.56")),
+            (written('.', None, false), "(1.50)", Err(Reason::Accounting)),
+            (written('.', None, false), "$.5", Err(Reason::NotNumber)),
+            (written('.', None, false), ".5", Ok("0.5")),
+            (written('.', None, false), "1.5-", Err(Reason::NotNumber)),
+            (written('.', None, false), "−1.5", Err(Reason::NotNumber)),
+            (written('.', None, false), "1½", Err(Reason::NotNumber)),
+            (written('.', None, false), "none", Err(Reason::NotNumber)),
+        ] {
+            assert_eq!(shown(&kind, ANY, text).as_deref(), expected.as_ref().map(|text| *text), "{kind:?} {text}");
+        }
+    }
+
+    #[test]
+    fn notations_nobody_could_read_are_refused() {
+        for (decimal, group) in
+            [('.', Some('.')), ('5', None), ('e', None), ('-', None), (',', Some('+')), ('.', Some('1')), ('\n', None)]
+        {
+            assert!(Notation::compile(Some(decimal), group, true).is_err(), "{decimal:?} {group:?}");
+        }
+    }
+
+    #[test]
+    fn floats_are_taken_only_when_they_print_as_written() {
+        let double = |text: &str| shown(&number(), ColumnType::Float8, text);
+        let single = |text: &str| shown(&number(), ColumnType::Float4, text);
+        for (text, expected) in [
+            ("0.1", "0.1"),
+            ("-0", "-0"),
+            ("1e20", "1e+20"),
+            ("100000000000000", "100000000000000"),
+            ("1000000000000000", "1e+15"),
+            ("0.0001", "0.0001"),
+            ("0.00001", "1e-05"),
+            ("1.7976931348623157e308", "1.7976931348623157e+308"),
+            ("5e-324", "5e-324"),
+            ("1.50", "1.5"),
+            ("123456.789", "123456.789"),
+            ("1234567890123456", "1.234567890123456e+15"),
+        ] {
+            assert_eq!(double(text).as_deref(), Ok(expected), "{text}");
+        }
+        for (text, expected) in [
+            ("0.1", "0.1"),
+            ("999999", "999999"),
+            ("1000000", "1e+06"),
+            ("16777216", "1.6777216e+07"),
+            // The float is 489637.625: of two decimals equally near PostgreSQL prints the even one.
+            ("489637.62", "489637.62"),
+        ] {
+            assert_eq!(single(text).as_deref(), Ok(expected), "{text}");
+        }
+        let (four, eight) = (ColumnType::Float4, ColumnType::Float8);
+        for (text, reason) in [
+            ("1e400", Reason::OutOfRange(eight)),
+            ("-1e400", Reason::OutOfRange(eight)),
+            ("1e-400", Reason::OutOfRange(eight)),
+            ("9007199254740993", Reason::WouldRound(eight)),
+            ("0.1000000000000000055511151231257827", Reason::WouldRound(eight)),
+            ("0.12345678901234567890123456789012345678901", Reason::WouldRound(eight)),
+            ("3e-324", Reason::WouldRound(eight)),
+            // Exactly between two floats: PostgreSQL prints 9.999999999999999e+22.
+            ("1e23", Reason::WouldRound(eight)),
+        ] {
+            assert_eq!(double(text), Err(reason), "{text}");
+        }
+        for (text, reason) in [
+            ("1e39", Reason::OutOfRange(four)),
+            ("1e-46", Reason::OutOfRange(four)),
+            ("16777217", Reason::WouldRound(four)),
+            ("0.123456789", Reason::WouldRound(four)),
+        ] {
+            assert_eq!(single(text), Err(reason), "{text}");
+        }
+    }
+
+    /// A number by its digits, the model all writing and reading is compared with.
+    fn model(negative: bool, digits: &str, scale: usize) -> String {
+        let padded = format!("{digits:0>width$}", width = scale + 1);
+        let (whole, fraction) = padded.split_at(padded.len() - scale);
+        let whole = whole.trim_start_matches('0');
+        let whole = if whole.is_empty() { "0" } else { whole };
+        let sign = if negative && digits.bytes().any(|digit| digit != b'0') { "-" } else { "" };
+        if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_of_any_length_come_back(negative: bool, digits in "[0-9]{1,40}", scale in 0_usize..30) {
+            let text = model(negative, &digits, scale);
+            prop_assert_eq!(shown(&number(), ANY, &text), Ok(text.clone()));
+            // With all digits the column needs, nothing changes either.
+            let column = exact(100, scale as u16);
+            prop_assert_eq!(shown(&number(), column, &text), Ok(text));
+        }
+
+        #[test]
+        fn the_fast_path_for_groups_agrees_with_the_general_one(text in "-?[0-9]{1,4}([,.][0-9]{2,4}){0,4}(e1)?") {
+            let notation = Notation::compile(Some('.'), Some(','), true).unwrap();
+            if let Some(fast) = short_grouped(text.as_bytes(), b'.', b',') {
+                prop_assert_eq!(notation.with_plain(&text, |plain| short(plain, b'.')), Ok(Some(fast)), "{}", text);
+            }
+        }
+
+        #[test]
+        fn an_exponent_moves_the_point(negative: bool, digits in "[1-9][0-9]{0,24}", scale in 0_usize..24, exponent in -30_i32..30) {
+            let plain = model(negative, &digits, scale);
+            let scale_after = (scale as i32 - exponent).max(0) as usize;
+            let shifted = format!("{digits}{}", "0".repeat((exponent - scale as i32).max(0) as usize));
+            let expected = model(negative, &shifted, scale_after);
+            prop_assert_eq!(shown(&number(), ANY, &format!("{plain}e{exponent}")), Ok(expected));
+        }
+
+        #[test]
+        fn a_column_takes_exactly_what_it_can_hold(unscaled in any::<i64>(), scale in 0_u32..22, p in 1_u16..25, s in 0_u16..25) {
+            let text = model(unscaled < 0, &unscaled.unsigned_abs().to_string(), scale as usize);
+            let value = i128::from(unscaled);
+            // Brought to the column's scale, as long as that is exact.
+            let at_scale = if u32::from(s) >= scale {
+                value.checked_mul(10_i128.pow(u32::from(s) - scale))
+            } else {
+                let unit = 10_i128.pow(scale - u32::from(s));
+                (value % unit == 0).then_some(value / unit)
+            };
+            let holds = at_scale.is_some_and(|value| value.abs() < 10_i128.pow(u32::from(p)));
+            let found = shown(&number(), exact(p, s), &text);
+            prop_assert_eq!(found.is_ok(), holds, "{} into numeric({},{}): {:?}", text, p, s, found);
+            if let (Ok(found), Some(value)) = (found, at_scale) {
+                prop_assert_eq!(found, model(value < 0, &value.unsigned_abs().to_string(), usize::from(s)));
+            }
+        }
+
+        #[test]
+        fn every_double_is_taken_as_printed(bits: u64) {
+            let value = f64::from_bits(bits);
+            prop_assume!(value.is_finite());
+            let mut text = String::new();
+            float::write(value, false, &mut text);
+            prop_assert_eq!(outcome(&number(), ColumnType::Float8, &text), Ok(Cell::Float(value)));
+            prop_assert_eq!(shown(&number(), ColumnType::Float8, &text), Ok(text));
+        }
+
+        #[test]
+        fn every_single_is_taken_as_printed(bits: u32) {
+            let value = f32::from_bits(bits);
+            prop_assume!(value.is_finite());
+            let mut text = String::new();
+            float::write(f64::from(value), true, &mut text);
+            prop_assert_eq!(outcome(&number(), ColumnType::Float4, &text), Ok(Cell::Float(f64::from(value))));
+            prop_assert_eq!(shown(&number(), ColumnType::Float4, &text), Ok(text));
+        }
+
+        #[test]
+        fn a_double_means_what_was_written(text in "-?(0|[1-9][0-9]{0,8})(\\.[0-9]{1,8})?(e-?[0-9]{1,2})?") {
+            // Up to seventeen digits here; up to fifteen always survive a double.
+            let digits = text.split('e').next().unwrap_or("").bytes().filter(u8::is_ascii_digit).count();
+            let found = outcome(&number(), ColumnType::Float8, &text);
+            if digits <= 15 {
+                prop_assert_eq!(found, Ok(Cell::Float(text.parse().unwrap())));
+            } else if let Ok(cell) = found {
+                prop_assert_eq!(cell, Cell::Float(text.parse().unwrap()));
+            }
+        }
+    }
 }

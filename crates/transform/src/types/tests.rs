@@ -156,9 +156,14 @@ fn a_converter_goes_to_other_threads() {
 
 #[test]
 fn a_megabyte_of_anything_is_judged_without_delay_or_panic() {
-    let texts = ["9", "0", "1.", "a", "-", "[", "{\"a\":", "\"", "\\u", "1,", ".", " ", "\u{660}", "(", "9e", "=", "\n", "'"]
-        .map(|piece| piece.repeat((1 << 20) / piece.len()));
-    let exponents = [format!("{}e9", "9".repeat(1 << 20)), format!("0.{}1", "0".repeat(1 << 20)), format!("1e{}", "9".repeat(1 << 20))];
+    let texts =
+        ["9", "0", "1.", "a", "-", "[", "{\"a\":", "\"", "\\u", "1,", ".", " ", "\u{660}", "(", "9e", "=", "\n", "'"]
+            .map(|piece| piece.repeat((1 << 20) / piece.len()));
+    let exponents = [
+        format!("{}e9", "9".repeat(1 << 20)),
+        format!("0.{}1", "0".repeat(1 << 20)),
+        format!("1e{}", "9".repeat(1 << 20)),
+    ];
     for converter in converters() {
         for text in texts.iter().chain(&exponents) {
             survive(&converter, text);

@@ -1,6 +1,6 @@
 //! Times of day and the offsets that follow them.
 
-use super::digits::two;
+use super::digits::{Form, eight, two};
 use crate::reject::Reason;
 use crate::types::ColumnType;
 
@@ -29,42 +29,47 @@ fn off_the_clock(hour: u32, minute: u32, second: u32, micros: u32) -> Reason {
 /// `not` is the reason when the text has another form.
 #[inline]
 pub(super) fn clock(text: &[u8], not: Reason) -> Result<(i64, &[u8]), Reason> {
+    const FORM: Form = Form::of(b"00:00:00");
+    let Some((head, rest)) = text.split_first_chunk::<8>() else { return without_seconds(text, not) };
+    let Some(pairs) = FORM.pairs(*head) else { return without_seconds(text, not) };
+    let (micros, rest) = match rest {
+        [b'.', digits @ ..] => fraction(digits).ok_or(not)??,
+        rest => (0, rest),
+    };
+    Ok((micros_of(u32::from(pairs[0]), u32::from(pairs[3]), u32::from(pairs[6]), micros)?, rest))
+}
+
+/// `HH:MM`, and no seconds behind it.
+fn without_seconds(text: &[u8], not: Reason) -> Result<(i64, &[u8]), Reason> {
     let Some((head, rest)) = text.split_first_chunk::<5>() else { return Err(not) };
     let (hour, minute) = (two(head, 0), two(head, 3));
-    if (hour | minute) > 127 || head[2] != b':' {
+    if hour > 99 || minute > 99 || head[2] != b':' || rest.starts_with(b":") {
         return Err(not);
     }
-    let Some((&[b':', tens, ones], after)) = rest.split_first_chunk::<3>() else {
-        // A colon with less than two digits behind it is left to the caller, who finds it out of place.
-        return Ok((micros_of(hour, minute, 0, 0)?, rest));
-    };
-    let second = two(&[tens, ones], 0);
-    if second > 127 {
-        return Err(not);
-    }
-    let (micros, after) = match after {
-        [b'.', digits @ ..] => fraction(digits).ok_or(not)??,
-        after => (0, after),
-    };
-    Ok((micros_of(hour, minute, second, micros)?, after))
+    Ok((micros_of(hour, minute, 0, 0)?, rest))
 }
 
 /// Microseconds of the digits at the start of `text`, and what follows them. `None` without a digit.
 #[inline]
 pub(super) fn fraction(text: &[u8]) -> Option<Result<(u32, &[u8]), Reason>> {
-    let len = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, rest) = text.split_at(len);
-    if digits.is_empty() {
-        return None;
+    if let Some((&[a, b, c, d, e, f], rest)) = text.split_first_chunk::<6>()
+        && !rest.first().is_some_and(u8::is_ascii_digit)
+        && let Some(micros) = eight([b'0', b'0', a, b, c, d, e, f])
+    {
+        return Some(Ok((micros, rest)));
     }
-    let mut micros = 0;
-    for place in 0..6 {
-        micros = micros * 10 + digits.get(place).map_or(0, |digit| u32::from(digit - b'0'));
+    let mut micros: u32 = 0;
+    let mut len = 0;
+    while let Some(digit) = text.get(len).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit <= 9) {
+        if len < 6 {
+            micros = micros.wrapping_mul(10).wrapping_add(u32::from(digit));
+        } else if digit != 0 {
+            return Some(Err(Reason::SubMicrosecond));
+        }
+        len += 1;
     }
-    if digits.len() > 6 && digits[6..].iter().any(|&digit| digit != b'0') {
-        return Some(Err(Reason::SubMicrosecond));
-    }
-    Some(Ok((micros, rest)))
+    const UNITS: [u32; 7] = [0, 100_000, 10_000, 1_000, 100, 10, 1];
+    if len == 0 { None } else { Some(Ok((micros * UNITS[len.min(6)], &text[len..]))) }
 }
 
 /// Reads `Z`, `±HH`, `±HHMM`, `±HH:MM` or `±HH:MM:SS` from the start of `text`: seconds east of UTC, and what follows.
@@ -119,5 +124,84 @@ pub(super) fn iso(text: &[u8]) -> Result<i64, Reason> {
     match clock(text, Reason::NotTime)? {
         (micros, []) => Ok(micros),
         (_, rest) => Err(if offset(rest).is_some() { Reason::UnexpectedOffset } else { Reason::NotTime }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{outcome, shown};
+    use super::*;
+    use crate::pipeline::Kind;
+    use crate::row::Cell;
+
+    fn convert(column: ColumnType, text: &str) -> Result<Cell, Reason> {
+        outcome(&Kind::Time { format: None }, column, text)
+    }
+
+    #[test]
+    fn a_time_has_hours_and_minutes_and_perhaps_seconds() {
+        for (text, expected) in [
+            ("00:00", "00:00:00"),
+            ("23:59", "23:59:00"),
+            ("23:59:59", "23:59:59"),
+            ("03:04:05.5", "03:04:05.5"),
+            ("03:04:05.000001", "03:04:05.000001"),
+            ("03:04:05.12345600000", "03:04:05.123456"),
+        ] {
+            assert_eq!(
+                shown(&Kind::Time { format: None }, ColumnType::Time(6), text).as_deref(),
+                Ok(expected),
+                "{text}"
+            );
+        }
+        for (text, reason) in [
+            ("24:00", Reason::EndOfDay),
+            ("24:00:00", Reason::EndOfDay),
+            ("24:00:01", Reason::NoSuchTime),
+            ("25:00", Reason::NoSuchTime),
+            ("12:60", Reason::NoSuchTime),
+            ("23:59:60", Reason::LeapSecond),
+            ("12:00:61", Reason::NoSuchTime),
+            ("12:00:00.1234567", Reason::SubMicrosecond),
+            ("12:00Z", Reason::UnexpectedOffset),
+            ("12:00:00+02", Reason::UnexpectedOffset),
+            ("", Reason::NotTime),
+            ("12", Reason::NotTime),
+            ("1:00", Reason::NotTime),
+            ("12:0", Reason::NotTime),
+            ("12:00:", Reason::NotTime),
+            ("12:00:0", Reason::NotTime),
+            ("12:00:00.", Reason::NotTime),
+            ("12:00:00,5", Reason::NotTime),
+            ("12:00 PM", Reason::NotTime),
+            ("12:00:00 ", Reason::NotTime),
+            ("-1:00", Reason::NotTime),
+            ("１2:00", Reason::NotTime),
+        ] {
+            assert_eq!(convert(ColumnType::Time(6), text), Err(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_coarser_column_takes_no_finer_time() {
+        let column = ColumnType::Time(3);
+        assert_eq!(convert(column, "12:00:00.120"), Ok(Cell::Micros(43_200_120_000)));
+        assert_eq!(convert(column, "12:00:00.1234"), Err(Reason::WouldRound(column)));
+        assert_eq!(convert(ColumnType::Time(0), "12:00:00.5"), Err(Reason::WouldRound(ColumnType::Time(0))));
+    }
+
+    proptest! {
+        #[test]
+        fn each_microsecond_comes_back(micros in 0_i64..86_400_000_000) {
+            let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
+            let text = format!("{:02}:{:02}:{:02}.{fraction:06}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+            prop_assert_eq!(convert(ColumnType::Time(6), &text), Ok(Cell::Micros(micros)));
+            let expected = text.trim_end_matches('0').trim_end_matches('.');
+            let expected = if fraction == 0 { &text[..8] } else { expected };
+            let found = shown(&Kind::Time { format: None }, ColumnType::Time(6), &text);
+            prop_assert_eq!(found.as_deref(), Ok(expected));
+        }
     }
 }

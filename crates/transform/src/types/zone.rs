@@ -50,7 +50,8 @@ enum Meaning {
 
 impl Zone {
     pub(super) fn compile(name: &str) -> Result<Self, String> {
-        let unknown = |_| format!("unknown time zone {name:?}; names are those of the IANA database, such as Europe/Paris");
+        let unknown =
+            |_| format!("unknown time zone {name:?}; names are those of the IANA database, such as Europe/Paris");
         let zone = TimeZoneDatabase::bundled().get(name).map_err(unknown)?;
         let table = Arc::new(Table::of(&zone));
         Ok(Self { zone, table })

@@ -179,7 +179,8 @@ impl Session {
             let count = rest.iter().take(REJECTS_PER_STATEMENT).take_while(fits).count().max(1);
             let (some, later) = rest.split_at(count);
             rest = later;
-            let numbers = |of: fn(&StoredReject) -> u64| some.iter().map(|reject| signed(of(reject))).collect::<Vec<_>>();
+            let numbers =
+                |of: fn(&StoredReject) -> u64| some.iter().map(|reject| signed(of(reject))).collect::<Vec<_>>();
             let query = statement(INSERT_REJECTS)
                 .bind(load)
                 .bind(numbers(|reject| reject.record))

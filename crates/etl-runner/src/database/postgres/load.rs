@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 use transform::Pipeline;
@@ -242,7 +242,7 @@ impl PostgresLoad {
         Ok(())
     }
 
-    /// Begins a segment: one COPY statement for these columns, in this order.
+    /// Begins a segment: one COPY statement for these columns, in this order. The server takes it or says why not.
     pub async fn start_copy(&mut self, columns: &[String], format: CopyFormat) -> Result<(), DatabaseError> {
         let quoted = columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
         let (options, header, trailer): (_, _, &'static [u8]) = match format {
@@ -255,27 +255,34 @@ impl PostgresLoad {
         // One buffer on its way, one waiting: with the block being prepared that is all the memory a segment takes.
         let (feed, fed) = mpsc::channel(1);
         let (done_with, spent) = mpsc::unbounded_channel();
-        let task = tokio::spawn(copy(session, sql, header, fed, done_with));
+        let (ready, begun) = oneshot::channel();
+        let task = tokio::spawn(copy(session, sql, header, ready, fed, done_with));
         self.copy = Some(Copying { feed, spent, task, columns: columns.to_vec(), trailer });
+        if begun.await.is_err() {
+            self.why_ended().await?;
+        }
         Ok(())
     }
 
-    /// Sends bytes of the segment, whole rows or not; waits while the server is behind. Gives back an empty buffer to
+    /// Sends bytes of the open segment, whole rows or not; waits while the server is behind. Gives back an empty buffer to
     /// fill next.
     pub async fn send(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, DatabaseError> {
         let Some(copying) = self.copy.as_mut() else {
             return Err(DatabaseError::Driver { doing: "send rows".into(), kind: "no segment has begun" });
         };
         if !bytes.is_empty() && copying.feed.send(Feed::Data(bytes)).await.is_err() {
-            // The task ended early: its answer says why.
-            return match self.finish_copy().await {
-                Err(error) => Err(error),
-                Ok(_) => Err(DatabaseError::Driver { doing: "send rows".into(), kind: "the segment has ended" }),
-            };
+            self.why_ended().await?;
+            return Ok(Vec::new());
         }
         let mut buffer = copying.spent.try_recv().unwrap_or_default();
         buffer.clear();
         Ok(buffer)
+    }
+
+    /// The error of a segment whose task ended before its time.
+    async fn why_ended(&mut self) -> Result<(), DatabaseError> {
+        self.finish_copy().await?;
+        Err(DatabaseError::Driver { doing: "send rows".into(), kind: "the segment has ended" })
     }
 
     /// Ends the segment and waits for the server's judgement; gives how many rows it took. After a refusal the
@@ -418,11 +425,14 @@ async fn copy(
     mut session: Session,
     sql: String,
     header: &'static [u8],
+    ready: oneshot::Sender<()>,
     mut fed: mpsc::Receiver<Feed>,
     done_with: mpsc::UnboundedSender<Vec<u8>>,
 ) -> (Session, Result<u64, sqlx::Error>) {
     let result = async {
         let mut copy = session.connection.copy_in_raw(&sql).await?;
+        // Nobody listening means that the load is being given up.
+        _ = ready.send(());
         if !header.is_empty() {
             copy.send(header).await?;
         }
@@ -430,7 +440,6 @@ async fn copy(
             match feed {
                 Feed::Data(bytes) => {
                     copy.send(bytes.as_slice()).await?;
-                    // Nobody listening means that the load is being given up.
                     _ = done_with.send(bytes);
                 }
                 Feed::Finish => return copy.finish().await,

@@ -34,6 +34,11 @@ const BEGIN_READ: &str = "begin read only; set local lock_timeout = '10s'; set l
 const BEGIN_WRITE: &str = "begin; set local lock_timeout = '10s'; set local statement_timeout = '2h'; \
     set local idle_in_transaction_session_timeout = '15min'; set local client_min_messages = 'error'";
 
+/// sqlx's migrator names its statements and never closes them; behind a pooler the next client would meet the names.
+const FORGET_STATEMENTS: &str = "do $$ declare known text; begin \
+    for known in select name from pg_catalog.pg_prepared_statements where name like 'sqlx\\_s\\_%' loop \
+    execute format('deallocate %I', known); end loop; end $$";
+
 /// A PostgreSQL server and the one connection to it.
 pub struct Postgres {
     url: PostgresUrl,
@@ -308,7 +313,9 @@ impl Postgres {
             let mut transaction = connection.begin().await.map_err(sqlx::migrate::MigrateError::from)?;
             transaction.execute("set local lock_timeout = '60s'; set local client_min_messages = 'error'").await?;
             transaction.execute(sqlx::raw_sql(AssertSqlSafe(lock))).await?;
-            migrator(Dialect::Postgres).run(&mut transaction).await?;
+            // `run` asks for an `Acquire` that makes this future not `Send`.
+            migrator(Dialect::Postgres).run_direct(None, &mut *transaction, false).await?;
+            transaction.execute(FORGET_STATEMENTS).await?;
             transaction.commit().await?;
             Ok::<(), sqlx::migrate::MigrateError>(())
         }

@@ -1,8 +1,8 @@
 //! What SQLite says about a table.
 
+use super::super::TableName;
 use super::super::error::{DatabaseError, Doing};
 use super::super::shape::{LiveColumn, LiveTable, LiveType, TableKind};
-use super::super::TableName;
 use super::{Session, Sqlite, get, statement};
 
 impl Session {

@@ -9,7 +9,7 @@ use super::super::ddl::LOAD_ID;
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::TableName;
 use super::super::{LoadFilter, RowCounts, Undone};
-use super::{Sqlite, Session, built, get, statement};
+use super::{Session, Sqlite, built, get, statement};
 use crate::ledger::{Counts, LoadRow, LoadState, NewLoad, ObjectVersion, Replaces, StoredReject, Timestamp, Totals};
 
 /// SQLite's limit on bound values, over the eight of a reject, and far below its limit on the length of a statement.
@@ -101,9 +101,8 @@ impl Session {
 
     /// The live load of an object in a table.
     pub(super) async fn live_load(&mut self, table: &TableName, uri: &str) -> Result<Option<LoadRow>, DatabaseError> {
-        let sql = format!(
-            "select {LOAD} from aqueduct_load where table_name = ?1 and object_uri = ?2 and state = 'loaded'"
-        );
+        let sql =
+            format!("select {LOAD} from aqueduct_load where table_name = ?1 and object_uri = ?2 and state = 'loaded'");
         Ok(self.load_rows(built(sql).bind(table.name()).bind(uri)).await?.into_iter().next())
     }
 

@@ -214,7 +214,11 @@ impl SqliteLoad {
         }
     }
 
-    pub(in super::super) async fn finish(mut self, database: &mut Sqlite, totals: &Totals) -> Result<(), DatabaseError> {
+    pub(in super::super) async fn finish(
+        mut self,
+        database: &mut Sqlite,
+        totals: &Totals,
+    ) -> Result<(), DatabaseError> {
         self.flush().await?;
         check_counts(totals, self.rows, self.rejects)?;
         let (id, replaced) = (self.id, std::mem::take(&mut self.replaced));

@@ -19,9 +19,9 @@ use tracing::debug;
 pub use load::SqliteLoad;
 pub use rows::SqliteRows;
 
+use super::Dialect;
 use super::error::{DatabaseError, Doing, of_sqlite};
 use super::ledger_schema::{VERSION, migrator};
-use super::Dialect;
 
 /// How long a writer waits for another one before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -190,7 +190,8 @@ impl Sqlite {
         let mut session = self.session(doing).await?;
         let made = async {
             let mut transaction = session.connection.begin_with("begin immediate").await?;
-            migrator(Dialect::Sqlite).run(&mut transaction).await?;
+            // `run` asks for an `Acquire` that makes this future not `Send`.
+            migrator(Dialect::Sqlite).run_direct(None, &mut *transaction, false).await?;
             transaction.commit().await?;
             Ok::<(), sqlx::migrate::MigrateError>(())
         }

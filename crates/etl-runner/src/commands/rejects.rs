@@ -1,0 +1,402 @@
+//! `rejects`: the records that were set aside, to be looked at and to be written out.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cli::{Exit, Screen, escape, human};
+use etl_runner::database::{Database, DatabaseError, LoadFilter};
+use etl_runner::ledger::{LoadRow, LoadState, StoredReject};
+use serde::Serialize;
+
+use super::Context;
+use super::failure::Failure;
+use super::load_text::reject_line;
+use super::signals::block_on;
+use crate::config::{ExportFormat, RejectsExport, RejectsList};
+
+/// Loads asked for at a time.
+const LOADS_PER_PAGE: u32 = 500;
+/// Rejects of the first page, and of any page.
+const FIRST_PAGE: u32 = 64;
+const LARGEST_PAGE: u32 = 4096;
+/// A page's raw bytes are to stay about here: a record may have a mebibyte.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The rejects of a load, page by page, in bounded memory.
+#[derive(Debug)]
+pub(super) struct Pages {
+    load: i64,
+    after: u64,
+    size: u32,
+}
+
+impl Pages {
+    pub(super) fn of(load: i64) -> Self {
+        Self { load, after: 0, size: FIRST_PAGE }
+    }
+
+    pub(super) async fn next(&mut self, database: &mut Database) -> Result<Option<Vec<StoredReject>>, DatabaseError> {
+        let page = database.rejects(self.load, self.after, self.size).await?;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.after = last.record;
+        let bytes: usize = page.iter().map(|reject| reject.raw.len()).sum();
+        self.size = if bytes > PAGE_BYTES { (self.size / 2).max(1) } else { (self.size * 2).min(LARGEST_PAGE) };
+        Ok(Some(page))
+    }
+}
+
+/// The load that was named, or all whose rows are in a table, oldest first; only those with rejects.
+async fn chosen(database: &mut Database, load: Option<i64>) -> Result<Vec<LoadRow>, DatabaseError> {
+    if let Some(id) = load {
+        return Ok(vec![database.load(id).await?]);
+    }
+    let mut filter = LoadFilter { states: vec![LoadState::Loaded], ..LoadFilter::default() };
+    let mut loads = Vec::new();
+    loop {
+        let page = database.loads(&filter, LOADS_PER_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id);
+        loads.extend(page.into_iter().filter(|load| load.counts.rejected > 0));
+    }
+    loads.reverse();
+    Ok(loads)
+}
+
+// ---- list
+
+#[derive(Serialize)]
+struct ListDocument {
+    loads: Vec<ListedLoad>,
+}
+
+#[derive(Serialize)]
+struct ListedLoad {
+    load: i64,
+    state: LoadState,
+    key: String,
+    table: String,
+    rejected: u64,
+    rejects: Vec<ListedReject>,
+}
+
+/// Without the record's bytes: a list is for looking.
+#[derive(Serialize)]
+struct ListedReject {
+    line: u64,
+    record: u64,
+    offset: u64,
+    field: Option<String>,
+    code: String,
+    message: String,
+}
+
+pub(super) fn list(args: &RejectsList, context: &Context) -> Result<Exit, Failure> {
+    let config = args.database.resolve()?;
+    let loads = block_on(async {
+        let mut database = context.open_ledger(config).await?;
+        let listed = list_up_to(&mut database, args.load, args.limit).await;
+        database.close().await;
+        listed.map_err(|error| Failure::database(&error))
+    })??;
+    let text = list_text(&loads, args, context);
+    context.print(&text, &ListDocument { loads })?;
+    Ok(Exit::Done)
+}
+
+async fn list_up_to(database: &mut Database, load: Option<i64>, limit: u64) -> Result<Vec<ListedLoad>, DatabaseError> {
+    let mut left = limit;
+    let mut listed = Vec::new();
+    for load in chosen(database, load).await? {
+        let mut rejects = Vec::new();
+        let mut pages = Pages::of(load.id);
+        while left > 0
+            && let Some(page) = pages.next(database).await?
+        {
+            for reject in page.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+                left -= 1;
+                let StoredReject { record, line, offset, field, code, message, raw: _ } = reject;
+                rejects.push(ListedReject { line, record, offset, field, code, message });
+            }
+        }
+        listed.push(ListedLoad {
+            load: load.id,
+            state: load.state,
+            key: load.object.key,
+            table: load.table.to_string(),
+            rejected: load.counts.rejected,
+            rejects,
+        });
+    }
+    Ok(listed)
+}
+
+fn list_text(loads: &[ListedLoad], args: &RejectsList, context: &Context) -> String {
+    let style = context.terminal.out;
+    if loads.iter().all(|load| load.rejected == 0) {
+        return "no rejects\n".into();
+    }
+    let mut text = String::new();
+    let mut unlisted = 0;
+    for load in loads {
+        let state = match load.state {
+            LoadState::Loaded => String::new(),
+            state => format!(" ({state})"),
+        };
+        let head = format!(
+            "load {}{state}: {} → {}, {}",
+            load.load,
+            escape(&load.key),
+            escape(&load.table),
+            human::counted(load.rejected, "reject", "rejects")
+        );
+        text.push_str(&format!("{}\n", style.bold(head)));
+        for reject in &load.rejects {
+            let line =
+                reject_line(&load.key, reject.line, reject.field.as_deref(), &reject.message, &reject.code);
+            text.push_str(&format!("  {line}\n"));
+        }
+        let listed = load.rejects.len() as u64;
+        if load.state == LoadState::Failed && listed < load.rejected && listed < args.limit {
+            text.push_str("  of a load that failed only the first are kept\n");
+        } else {
+            unlisted += load.rejected.saturating_sub(listed);
+        }
+    }
+    if unlisted > 0 {
+        text.push_str(&format!("… and {} more: raise --limit\n", human::count(unlisted)));
+    }
+    let which = args.load.map(|load| format!(" {load}")).unwrap_or_default();
+    let export = context.next(&format!("rejects export{which} -o rejects.csv"));
+    text.push_str(&format!("with their records: {}\n", escape(&export)));
+    text
+}
+
+// ---- export
+
+const COLUMNS: [&str; 10] =
+    ["load", "key", "line", "record", "offset", "field", "code", "message", "raw", "encoding"];
+
+/// One line of an export; the names are those of [`COLUMNS`].
+#[derive(Serialize)]
+struct Exported<'a> {
+    load: i64,
+    key: &'a str,
+    line: u64,
+    record: u64,
+    offset: u64,
+    field: Option<&'a str>,
+    code: &'a str,
+    message: &'a str,
+    raw: String,
+    /// How `raw` stands for the record's bytes: `utf-8` or `base64`.
+    encoding: &'static str,
+}
+
+impl<'a> Exported<'a> {
+    fn new(load: &'a LoadRow, reject: &'a StoredReject) -> Self {
+        let (raw, encoding) = match str::from_utf8(&reject.raw) {
+            Ok(text) => (text.to_owned(), "utf-8"),
+            Err(_) => (STANDARD.encode(&reject.raw), "base64"),
+        };
+        Self {
+            load: load.id,
+            key: &load.object.key,
+            line: reject.line,
+            record: reject.record,
+            offset: reject.offset,
+            field: reject.field.as_deref(),
+            code: &reject.code,
+            message: &reject.message,
+            raw,
+            encoding,
+        }
+    }
+
+    fn csv_cells(&self, spreadsheet_safe: bool) -> [String; 10] {
+        let cell = |text: &str| if spreadsheet_safe { without_formula(text) } else { text.to_owned() };
+        [
+            self.load.to_string(),
+            cell(self.key),
+            self.line.to_string(),
+            self.record.to_string(),
+            self.offset.to_string(),
+            cell(self.field.unwrap_or_default()),
+            self.code.to_owned(),
+            cell(self.message),
+            cell(&self.raw),
+            self.encoding.to_owned(),
+        ]
+    }
+}
+
+/// Spreadsheets run a text that begins like this. An apostrophe makes it text, and changes it.
+fn without_formula(text: &str) -> String {
+    match text.chars().next() {
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => format!("'{text}"),
+        _ => text.to_owned(),
+    }
+}
+
+#[derive(Serialize)]
+struct ExportDocument {
+    file: String,
+    rejects: u64,
+}
+
+pub(super) fn export(args: &RejectsExport, context: &Context) -> Result<Exit, Failure> {
+    let config = args.database.resolve()?;
+    if args.spreadsheet_safe && args.format == ExportFormat::Jsonl {
+        return Err(Failure::usage("--spreadsheet-safe is for CSV", "leave it out, or write --format csv"));
+    }
+    let to_stdout = args.output.as_os_str() == "-";
+    if to_stdout && context.terminal.json {
+        let help = "write --format jsonl for JSON lines, or -o FILE beside --json";
+        return Err(Failure::usage("--json and an export both want standard output", help));
+    }
+    let count = block_on(async {
+        let mut database = context.open_ledger(config).await?;
+        let written = export_to(&mut database, args, to_stdout).await;
+        database.close().await;
+        written
+    })??;
+    if !to_stdout {
+        let file = args.output.display().to_string();
+        let text = format!("{} written to {}\n", human::counted(count, "reject", "rejects"), escape(&file));
+        context.print(&text, &ExportDocument { file, rejects: count })?;
+    } else if count == 0 && !context.terminal.quiet {
+        Screen::note("no rejects").show(context.terminal.err);
+    }
+    Ok(Exit::Done)
+}
+
+async fn export_to(database: &mut Database, args: &RejectsExport, to_stdout: bool) -> Result<u64, Failure> {
+    let of_database = |error: DatabaseError| Failure::database(&error);
+    let loads = chosen(database, args.load).await.map_err(of_database)?;
+    if to_stdout {
+        let out = io::stdout().lock();
+        return match write_all(database, &loads, args, out).await {
+            Ok(count) => Ok(count),
+            Err(Unwritten::Database(error)) => Err(of_database(error)),
+            // The reader has seen enough.
+            Err(Unwritten::Output(error)) if cli::is_closed_pipe(&error) => Ok(1),
+            Err(Unwritten::Output(error)) => Err(Failure::output(&error)),
+        };
+    }
+    let unfinished = Unfinished::create(&args.output).map_err(|error| Failure::file("write", &args.output, &error))?;
+    let count = match write_all(database, &loads, args, BufWriter::new(&unfinished.file)).await {
+        Ok(count) => count,
+        Err(Unwritten::Database(error)) => return Err(of_database(error)),
+        Err(Unwritten::Output(error)) => return Err(Failure::file("write", &args.output, &error)),
+    };
+    unfinished.complete(&args.output).map_err(|error| Failure::file("write", &args.output, &error))?;
+    Ok(count)
+}
+
+enum Unwritten {
+    Database(DatabaseError),
+    Output(io::Error),
+}
+
+async fn write_all(
+    database: &mut Database,
+    loads: &[LoadRow],
+    args: &RejectsExport,
+    mut out: impl Write,
+) -> Result<u64, Unwritten> {
+    let mut count = 0;
+    if args.format == ExportFormat::Csv {
+        out.write_all(&csv_line(&COLUMNS).map_err(Unwritten::Output)?).map_err(Unwritten::Output)?;
+    }
+    for load in loads {
+        let mut pages = Pages::of(load.id);
+        while let Some(page) = pages.next(database).await.map_err(Unwritten::Database)? {
+            for reject in &page {
+                let exported = Exported::new(load, reject);
+                let line = match args.format {
+                    ExportFormat::Csv => csv_line(&exported.csv_cells(args.spreadsheet_safe)),
+                    ExportFormat::Jsonl => json_line(&exported),
+                };
+                line.and_then(|line| out.write_all(&line)).map_err(Unwritten::Output)?;
+                count += 1;
+            }
+        }
+    }
+    out.flush().map_err(Unwritten::Output)?;
+    Ok(count)
+}
+
+fn csv_line<T: AsRef<[u8]>>(cells: &[T]) -> io::Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(cells)?;
+    writer.into_inner().map_err(|error| error.into_error())
+}
+
+fn json_line(exported: &Exported<'_>) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(exported)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// A file under a name that says it is unfinished; removed unless it is completed.
+struct Unfinished {
+    path: PathBuf,
+    file: File,
+    complete: bool,
+}
+
+impl Unfinished {
+    fn create(target: &Path) -> io::Result<Self> {
+        if target.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+        }
+        let mut path = target.as_os_str().to_owned();
+        path.push(format!(".{}.part", std::process::id()));
+        let path = PathBuf::from(path);
+        // Rejects are people's data: nobody else's to read.
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        Ok(Self { path, file, complete: false })
+    }
+
+    fn complete(mut self, target: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, target)?;
+        self.complete = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.complete {
+            // What is left of it is of no use; the error at hand says more than one about this.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_formula_is_text_only_behind_the_switch() {
+        for formula in ["=HYPERLINK(\"http://x\",\"y\")", "+1+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", "＝1"] {
+            assert_eq!(without_formula(formula), format!("'{formula}"));
+        }
+        assert_eq!(without_formula("Ada"), "Ada");
+        assert_eq!(without_formula(""), "");
+    }
+
+    #[test]
+    fn cells_of_an_export_survive_a_csv_reader() {
+        let cells = ["a,b", "line\r\nend", "\"quoted\"", "", "=1+1", "Peña\u{0}"];
+        let line = csv_line(&cells).unwrap();
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line.as_slice());
+        let record = reader.records().next().unwrap().unwrap();
+        assert_eq!(record.iter().collect::<Vec<_>>(), cells);
+    }
+}

@@ -1,0 +1,109 @@
+//! `show`: all that is known of a load.
+
+use std::collections::HashMap;
+
+use cli::{Exit, escape, human};
+use etl_runner::database::{Database, DatabaseError};
+use etl_runner::ledger::{LoadRow, LoadState};
+use serde::Serialize;
+
+use super::Context;
+use super::failure::Failure;
+use super::loads::short_time;
+use super::rejects::Pages;
+use super::signals::block_on;
+use crate::config::Show;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    load: &'a LoadRow,
+    reject_totals: &'a [Total],
+}
+
+/// How often one code stands against one field.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Total {
+    code: String,
+    field: Option<String>,
+    count: u64,
+}
+
+pub(super) fn show(args: &Show, context: &Context) -> Result<Exit, Failure> {
+    let config = args.database.resolve()?;
+    let (load, totals) = block_on(async {
+        let mut database = context.open_ledger(config).await?;
+        let found = look(&mut database, args.load).await;
+        database.close().await;
+        found.map_err(|error| Failure::database(&error))
+    })??;
+    let text = text(&load, &totals, context);
+    context.print(&text, &Document { load: &load, reject_totals: &totals })?;
+    Ok(Exit::Done)
+}
+
+async fn look(database: &mut Database, id: i64) -> Result<(LoadRow, Vec<Total>), DatabaseError> {
+    let load = database.load(id).await?;
+    let mut counts: HashMap<(String, Option<String>), u64> = HashMap::new();
+    let mut pages = Pages::of(id);
+    while let Some(page) = pages.next(database).await? {
+        for reject in page {
+            *counts.entry((reject.code, reject.field)).or_default() += 1;
+        }
+    }
+    let mut totals: Vec<Total> =
+        counts.into_iter().map(|((code, field), count)| Total { code, field, count }).collect();
+    totals.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| (&a.code, &a.field).cmp(&(&b.code, &b.field))));
+    Ok((load, totals))
+}
+
+fn text(load: &LoadRow, totals: &[Total], context: &Context) -> String {
+    let style = context.terminal.out;
+    let mut text = format!("{}\n", style.bold(format_args!("load {}", load.id)));
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            text.push_str(&format!("  {name:<15}{}\n", escape(&value)));
+        }
+    };
+    let replaced = load.replaced_by.map(|by| format!(" by load {by}")).unwrap_or_default();
+    line("state", format!("{}{replaced}", load.state));
+    line("table", load.table.to_string());
+    line("object", load.object.uri.clone());
+    line("version", load.object.version.clone());
+    line("sha-256", load.content_sha256.clone().unwrap_or_default());
+    line("size", load.object.size.map(human::bytes).unwrap_or_default());
+    line("pipeline", format!("{} ({})", load.pipeline, load.pipeline_hash.get(..12).unwrap_or(&load.pipeline_hash)));
+    line("run", format!("{} by etl-runner {}", load.run_id, load.runner_version));
+    line("started", format!("{} UTC", short_time(load.started_at)));
+    line("ended", load.finished_at.map(|at| format!("{} UTC", short_time(at))).unwrap_or_default());
+    let counts = &load.counts;
+    line("records", human::count(counts.read));
+    line("  loaded", human::count(counts.loaded));
+    line("  rejected", human::count(counts.rejected));
+    for (name, count) in [("  filtered", counts.filtered), ("  duplicates", counts.duplicates)] {
+        line(name, if count > 0 { human::count(count) } else { String::new() });
+    }
+    line("skipped lines", if counts.skipped > 0 { human::count(counts.skipped) } else { String::new() });
+    line("bytes", human::bytes(load.bytes));
+    if let Some(error) = &load.first_error {
+        line("error", error.clone());
+        let again = if load.permanent { "not tried again with this pipeline and these bytes" } else { "tried again" };
+        line("next run", again.to_owned());
+    }
+    if let Some(note) = load.note.as_object() {
+        for (key, value) in note {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            line(&key.replace('_', " "), value);
+        }
+    }
+    let stored: u64 = totals.iter().map(|total| total.count).sum();
+    if stored > 0 {
+        let kept = if load.state == LoadState::Failed && stored < counts.rejected { ", the first of them" } else { "" };
+        text.push_str(&format!("  rejects kept   {}{kept}\n", human::count(stored)));
+        for Total { code, field, count } in totals {
+            let field = field.as_deref().unwrap_or("the record as a whole");
+            text.push_str(&format!("    {:>9}  {} {}\n", human::count(*count), escape(code), escape(field)));
+        }
+        text.push_str(&format!("  each of them: {}\n", escape(&context.next(&format!("rejects list {}", load.id)))));
+    }
+    text
+}

@@ -1,0 +1,53 @@
+//! `undo`: takes one load back.
+
+use cli::{Exit, Screen, escape, human};
+use etl_runner::database::{Database, DatabaseError};
+use etl_runner::ledger::LoadRow;
+use serde::Serialize;
+
+use super::Context;
+use super::failure::Failure;
+use super::signals::block_on;
+use crate::config::Undo;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    load: &'a LoadRow,
+    deleted: u64,
+}
+
+pub(super) fn undo(args: &Undo, context: &Context) -> Result<Exit, Failure> {
+    let config = args.database.resolve()?;
+    let undone = block_on(async {
+        let mut database: Database = context.open_ledger(config).await?;
+        let undone = database.undo(args.load).await;
+        database.close().await;
+        undone.map_err(|error| failure(&error))
+    })??;
+    let load = &undone.load;
+    let text = format!(
+        "load {} undone: {} deleted from {}\n",
+        load.id,
+        human::counted(undone.deleted, "row", "rows"),
+        escape(&load.table.to_string())
+    );
+    context.print(&text, &Document { load, deleted: undone.deleted })?;
+    if undone.deleted != load.counts.loaded {
+        let message = format!("{} were loaded; the others were gone before", human::counted(load.counts.loaded, "row", "rows"));
+        Screen::warning(message).show(context.terminal.err);
+    }
+    if !context.terminal.quiet {
+        Screen::note("a plain run leaves the object alone now")
+            .help(format!("to load it again: run it with --reload --object {}", super::shell_word(&load.object.key)))
+            .show(context.terminal.err);
+    }
+    Ok(Exit::Done)
+}
+
+fn failure(error: &DatabaseError) -> Failure {
+    let mut failure = Failure::database(error);
+    if let DatabaseError::NotUndoable { id, .. } = error {
+        failure.screens = failure.screens.into_iter().map(|screen| screen.help(format!("`etl-runner show {id}` says more"))).collect();
+    }
+    failure
+}

@@ -1,0 +1,452 @@
+//! Flags and environment. The doc comments are the help text.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use cli::{Exit, Shell};
+use etl_runner::database::{ConfigError, DatabaseConfig, Given, SecretText};
+use etl_runner::ledger::{LoadState, Timestamp};
+use objects::StoreUrl;
+
+/// Where objects are when nobody says otherwise: a laptop needs no account.
+const DEFAULT_STORE: &str = "./.aqueduct/store";
+/// More threads than this only wait for the database.
+const MOST_WORKERS: usize = 64;
+
+const EXAMPLES: &str = "\
+Examples:
+  etl-runner run pipelines/*.toml
+  etl-runner run pipelines/customers.toml export.csv
+  etl-runner check pipelines/customers.toml
+  etl-runner loads --table customers
+  etl-runner rejects export 2 -o rejects.csv
+  etl-runner verify
+
+Where things are: the store is --store or AQUEDUCT_STORE, by default ./.aqueduct/store. The database is --database or
+DATABASE_URL (with PG* and ~/.pgpass), by default sqlite:./.aqueduct/warehouse.db; DATABASE_SECRET names a secret in AWS
+Secrets Manager that holds user and password. AQUEDUCT_LOG_FORMAT=json makes log lines JSON, and each finished load one
+line of CloudWatch metrics.
+
+";
+
+const EXITS: [Exit; 10] = Exit::ALL;
+
+/// Loads CSV files into PostgreSQL or SQLite: checked, cleaned, once, with every refused record explained.
+#[derive(Debug, Parser)]
+#[command(name = "etl-runner", version, about, after_help = format!("{EXAMPLES}{}", Exit::help(&EXITS)))]
+pub(crate) struct Config {
+    #[command(flatten)]
+    pub(crate) flags: cli::Flags,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Run),
+    Check(Check),
+    Setup(Setup),
+    Ddl(Ddl),
+    Loads(Loads),
+    Show(Show),
+    /// Look at the records that were set aside
+    #[command(subcommand)]
+    Rejects(Rejects),
+    Verify(Verify),
+    Undo(Undo),
+    /// Print the completion script of a shell
+    #[command(after_help = "\
+Example:
+  etl-runner completions bash > /etc/bash_completion.d/etl-runner")]
+    Completions {
+        shell: Shell,
+    },
+}
+
+impl Command {
+    /// For the JSON document.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "etl-runner run",
+            Self::Check(_) => "etl-runner check",
+            Self::Setup(_) => "etl-runner setup",
+            Self::Ddl(_) => "etl-runner ddl",
+            Self::Loads(_) => "etl-runner loads",
+            Self::Show(_) => "etl-runner show",
+            Self::Rejects(Rejects::List(_)) => "etl-runner rejects list",
+            Self::Rejects(Rejects::Export(_)) => "etl-runner rejects export",
+            Self::Verify(_) => "etl-runner verify",
+            Self::Undo(_) => "etl-runner undo",
+            Self::Completions { .. } => "etl-runner completions",
+        }
+    }
+}
+
+/// Load what is new in the store, or one local file
+///
+/// Every object that matches a pipeline's source.path and is not in its table yet is loaded, oldest first. An object is
+/// loaded whole or not at all, and never twice: running the same command again changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner run pipelines/*.toml                               everything that is new
+  etl-runner run pipelines/customers.toml export.csv            a local file, without a store
+  etl-runner run pipelines/customers.toml --object customers/2026-01-31.csv
+  etl-runner run pipelines/customers.toml --dry-run             all checks, no rows
+  etl-runner run pipelines/customers.toml --reload --object customers/2026-01-31.csv
+  etl-runner run pipelines/customers.toml --since 7d --limit 10
+
+Exit codes: one object that fails gives its own code (3 for its data); several objects of which some failed give 5;
+what would fail every object (no connection, no permission, a table of another shape) ends the run with its code.")]
+pub(crate) struct Run {
+    /// Pipeline files (they end in .toml), and the local files to load through a single one
+    #[arg(required = true, value_name = "PIPELINE|FILE")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Load this object only; the key is taken as it is, not as a pattern
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["since", "limit"])]
+    pub(crate) object: Option<String>,
+    /// Leave out objects last modified before: 90m, 12h, 7d, 2w, or a day such as 2026-01-31 (UTC)
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    pub(crate) since: Option<Since>,
+    /// Load again what is loaded, was undone or failed; its old rows go in the same transaction
+    #[arg(long)]
+    pub(crate) reload: bool,
+    /// Read, check and transform everything, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Load at most so many objects of each pipeline
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// Threads that transform [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = workers)]
+    pub(crate) workers: Option<usize>,
+    #[command(flatten)]
+    pub(crate) store: StoreFlag,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+/// Say whether a run would work: file, store, database, table
+///
+/// Looks at everything and changes nothing. Lists all that is wrong, with the statements that put a table right.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner check pipelines/*.toml
+  etl-runner check pipelines/customers.toml --store s3://my-bucket --json
+
+Exit codes: 0 a run can start; 2 a mistake in a pipeline file; 4 credentials or permission; 1 anything else that stays;
+75 only what may pass by itself.")]
+pub(crate) struct Check {
+    /// Pipeline files
+    #[arg(required = true, value_name = "PIPELINE")]
+    pub(crate) pipelines: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreFlag,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+/// Make the ledger, and the roles that may use it
+///
+/// A run makes the ledger by itself where it may. This is for databases where it may not: run it once with an
+/// administrator's credentials, or give the SQL to one. Doing it again changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner setup
+  etl-runner setup --app-role aqueduct_app --read-role aqueduct_read
+  etl-runner setup --print --app-role > setup.sql")]
+pub(crate) struct Setup {
+    /// Print the SQL for PostgreSQL instead of running it; connects to nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// A role that may load: its members write the ledger
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "aqueduct_app")]
+    pub(crate) app_role: Option<String>,
+    /// A role that may look: its members read the ledger, but no raw bytes of rejects
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "aqueduct_read")]
+    pub(crate) read_role: Option<String>,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+/// Print the SQL that makes a pipeline's table
+///
+/// It is what a run executes when the table is missing and create = true.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner ddl pipelines/customers.toml --postgres
+  etl-runner ddl pipelines/customers.toml --sqlite | sqlite3 warehouse.db")]
+pub(crate) struct Ddl {
+    /// The pipeline file
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipeline: PathBuf,
+    /// For SQLite
+    #[arg(long, conflicts_with = "postgres")]
+    pub(crate) sqlite: bool,
+    /// For PostgreSQL
+    #[arg(long)]
+    pub(crate) postgres: bool,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+/// List loads, newest first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner loads
+  etl-runner loads --table customers --state failed
+  etl-runner loads --limit 1000 --json | jq '.loads[].counts'")]
+pub(crate) struct Loads {
+    /// Of the pipeline with this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pipeline: Option<String>,
+    /// Into this table
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// In this state: loaded, replaced, superseded, undone, failed; may be given several times
+    #[arg(long, value_name = "STATE", value_parser = load_state)]
+    pub(crate) state: Vec<LoadState>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+/// Show all that is known of a load
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner show 2
+  etl-runner show 2 --json | jq .load.note")]
+pub(crate) struct Show {
+    /// Its number, as `etl-runner loads` lists it
+    #[arg(value_name = "LOAD")]
+    pub(crate) load: i64,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rejects {
+    List(RejectsList),
+    Export(RejectsExport),
+}
+
+/// List rejects with file, line, field and reason
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner rejects list
+  etl-runner rejects list 2 --limit 1000")]
+pub(crate) struct RejectsList {
+    /// The load; without it, all loads whose rows are in a table
+    #[arg(value_name = "LOAD")]
+    pub(crate) load: Option<i64>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+/// Write rejects with their exact records as CSV or JSON lines
+///
+/// The column raw holds the record's bytes: as text where they are UTF-8 (encoding says utf-8), else as base64.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner rejects export 2 > rejects.csv
+  etl-runner rejects export 2 --format jsonl | jq .raw
+  etl-runner rejects export -o rejects.csv --spreadsheet-safe")]
+pub(crate) struct RejectsExport {
+    /// The load; without it, all loads whose rows are in a table
+    #[arg(value_name = "LOAD")]
+    pub(crate) load: Option<i64>,
+    /// How to write them
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ExportFormat,
+    /// Where to write them; - is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub(crate) output: PathBuf,
+    /// Put ' before texts that a spreadsheet would run as a formula. Such a file is for looking, not for repair
+    #[arg(long)]
+    pub(crate) spreadsheet_safe: bool,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    #[default]
+    Csv,
+    Jsonl,
+}
+
+/// Count everything again and compare it with the ledger
+///
+/// Rows by the load they came with, rejects, the balance of each load; and the object's bytes, as long as the store
+/// still has that version.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner verify
+  etl-runner verify 2
+  etl-runner verify --no-objects        without reading objects again
+
+Exit code 6 when something differs.")]
+pub(crate) struct Verify {
+    /// The load; without it, all loads whose rows are in a table
+    #[arg(value_name = "LOAD")]
+    pub(crate) load: Option<i64>,
+    /// Do not read the objects again
+    #[arg(long)]
+    pub(crate) no_objects: bool,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+/// Take one load back: its rows are deleted, and a plain run leaves its object alone
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner undo 2
+  etl-runner run pipelines/customers.toml --reload --object customers/2026-01-31.csv      to bring it back")]
+pub(crate) struct Undo {
+    /// Its number, as `etl-runner loads` lists it
+    #[arg(value_name = "LOAD")]
+    pub(crate) load: i64,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreFlag {
+    /// Where objects are: s3://bucket[/prefix] or a directory
+    #[arg(long, env = "AQUEDUCT_STORE", value_name = "URL", default_value = DEFAULT_STORE)]
+    pub(crate) store: StoreUrl,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DatabaseFlag {
+    /// postgres://user@host/database or sqlite:PATH; a URL with a password goes into DATABASE_URL
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: Option<String>,
+}
+
+impl DatabaseFlag {
+    /// Flag beats environment beats default. The environment is read here and not by clap, which would show it.
+    pub(crate) fn resolve(&self) -> Result<DatabaseConfig, ConfigError> {
+        let url = std::env::var("DATABASE_URL").ok().map(SecretText::new);
+        let secret = std::env::var("DATABASE_SECRET").ok();
+        DatabaseConfig::new(Given { flag: self.database.as_deref(), url: url.as_ref(), secret: secret.as_deref() })
+    }
+}
+
+/// A moment, or one that lies so long back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    Ago(Duration),
+    At(Timestamp),
+}
+
+impl Since {
+    pub(crate) fn before(self, now: SystemTime) -> SystemTime {
+        match self {
+            Self::Ago(duration) => now.checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+            Self::At(Timestamp(micros)) => {
+                SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+            }
+        }
+    }
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    let wrong = || "write 90m, 12h, 7d, 2w, or a day such as 2026-01-31".to_owned();
+    if text.len() == 10 && text.contains('-') {
+        let day = Timestamp::parse(&format!("{text}T00:00:00.000000Z")).ok_or_else(wrong)?;
+        // 31 February reads as a day in March, and prints as one.
+        return if day.to_string().starts_with(text) { Ok(Since::At(day)) } else { Err("there is no such day".into()) };
+    }
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(|seconds| Since::Ago(Duration::from_secs(seconds))).ok_or_else(wrong)
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(workers) if (1..=MOST_WORKERS).contains(&workers) => Ok(workers),
+        _ => Err(format!("write a number from 1 to {MOST_WORKERS}")),
+    }
+}
+
+fn load_state(text: &str) -> Result<LoadState, String> {
+    LoadState::parse(text).filter(|state| *state != LoadState::Loading).ok_or_else(|| {
+        let known = LoadState::ALL.into_iter().filter(|state| *state != LoadState::Loading);
+        format!("states are {}", known.map(LoadState::as_str).collect::<Vec<_>>().join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_and_help_fit_together() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn visit(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(command.has_subcommands() || help.contains("etl-runner "), "{}", command.get_name());
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Config::command());
+    }
+
+    #[test]
+    fn since_takes_a_while_or_a_day() {
+        let hours = |hours: u64| Ok(Since::Ago(Duration::from_secs(hours * 3_600)));
+        assert_eq!(since("12h"), hours(12));
+        assert_eq!(since("7d"), hours(7 * 24));
+        assert_eq!(since("2w"), hours(14 * 24));
+        assert_eq!(since("1970-01-02"), Ok(Since::At(Timestamp(86_400_000_000))));
+        for wrong in ["", "7", "d", "-1d", "7 d", "7y", "2026-02-31", "99999999999999999999d", "2026-1-1", "7é"] {
+            assert!(since(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_nobody_can_see_is_none_to_ask_for() {
+        assert_eq!(load_state("failed"), Ok(LoadState::Failed));
+        assert!(load_state("loading").is_err());
+    }
+
+    #[test]
+    fn contradicting_flags_are_wrong_usage() {
+        let parse = |line: &str| Config::try_parse_from(line.split_whitespace()).is_ok();
+        assert!(parse("etl-runner run a.toml --object k"));
+        assert!(!parse("etl-runner run a.toml --object k --limit 3"));
+        assert!(!parse("etl-runner run"));
+        assert!(!parse("etl-runner ddl a.toml --sqlite --postgres"));
+        assert!(!parse("etl-runner run a.toml --workers 0"));
+        assert!(parse("etl-runner setup --print --app-role"));
+    }
+}

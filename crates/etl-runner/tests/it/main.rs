@@ -1,0 +1,4 @@
+//! What the library and the binary promise, against real servers.
+
+mod crash;
+mod database;

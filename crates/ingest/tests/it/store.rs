@@ -1,0 +1,177 @@
+//! A directory and S3 get the same objects.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ingest::key::Keys;
+use ingest::local::LocalFile;
+use ingest::upload::{Input, Options, Step, UploadError, Watch};
+use objects::{ContentHash, Store, StoreUrl};
+use testkit::Aws;
+
+use crate::room::{DIRTY, GOOD, ROTTEN, Room, code, text};
+
+fn aws_room() -> Room {
+    let mut room = Room::new();
+    for (name, value) in Aws::shared().env() {
+        room = room.env(name, &value);
+    }
+    room
+}
+
+fn outcomes(output: &Output) -> Vec<String> {
+    let document: serde_json::Value = serde_json::from_str(text(&output.stdout)).unwrap();
+    let files = document["files"].as_array().unwrap();
+    files.iter().map(|file| file["outcome"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_directory_and_s3_get_the_same_objects() {
+    let aws = Aws::shared();
+    let bucket = aws.bucket();
+    let large: String = (0..400_000).fold(String::from("id,name,born\n"), |mut text, id| {
+        text.push_str(&format!("{},Ana {},1990-01-31\n", id + 1, id % 1000));
+        text
+    });
+    let room = aws_room().with("in/good.csv", GOOD).with("in/dirty.csv", DIRTY).with("in/large.csv", &large);
+    let s3 = format!("s3://{bucket}/base");
+    for compress in [&[][..], &["--gzip"], &["--zstd"]] {
+        for store in ["store", &s3] {
+            let mut args = vec!["upload", "in", "--pipeline", "people.toml", "--json", "--store", store];
+            args.extend(compress);
+            let output = room.ingest(&args);
+            assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+            assert_eq!(outcomes(&output), ["uploaded"; 3], "{args:?}");
+        }
+    }
+    let files = room.files_below("store");
+    let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "people/dirty.csv",
+            "people/dirty.csv.gz",
+            "people/dirty.csv.zst",
+            "people/good.csv",
+            "people/good.csv.gz",
+            "people/good.csv.zst",
+            "people/large.csv",
+            "people/large.csv.gz",
+            "people/large.csv.zst",
+        ]
+    );
+    assert_eq!(aws.keys(&bucket), names.iter().map(|name| format!("base/{name}")).collect::<Vec<_>>());
+    for (name, content) in &files {
+        let key = format!("base/{name}");
+        assert!(aws.get_object(&bucket, &key).as_ref() == Some(content), "{name} differs");
+        let hash = aws.object_header(&bucket, &key, "x-amz-meta-aqueduct-sha256");
+        assert_eq!(hash, Some(ContentHash::of(content).to_string()));
+        let content_type = aws.object_header(&bucket, &key, "content-type").unwrap();
+        let expected = match name.rsplit('.').next() {
+            Some("gz") => "application/gzip",
+            Some("zst") => "application/zstd",
+            _ => "text/csv",
+        };
+        assert_eq!(content_type, expected);
+    }
+    assert_eq!(aws.open_uploads(&bucket), 0);
+    // What was compressed on the way is checked and read like the rest.
+    let output = room.ingest(&["check", "store/people/*", "--pipeline", "people.toml", "--json"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stdout));
+}
+
+#[test]
+fn content_that_is_there_already_is_not_sent_again() {
+    let aws = Aws::shared();
+    let bucket = aws.unique_name("bucket");
+    aws.create_bucket(&bucket, true);
+    let s3 = format!("s3://{bucket}");
+    let room = aws_room().with("a.csv", GOOD);
+    for store in ["store", &s3] {
+        let upload = |extra: &[&str]| {
+            let mut args = vec!["upload", "a.csv", "--prefix", "in", "--json", "--store", store];
+            args.extend(extra);
+            outcomes(&room.ingest(&args))
+        };
+        room.write("a.csv", GOOD);
+        assert_eq!(upload(&[]), ["uploaded"]);
+        assert_eq!(upload(&[]), ["unchanged"]);
+        assert_eq!(upload(&["--gzip"]), ["uploaded"], "another key");
+        assert_eq!(upload(&["--gzip"]), ["unchanged"], "compressed anew to the same bytes");
+        // The same size, so that only the content tells.
+        room.write("a.csv", GOOD.replace("Ana", "Eva"));
+        assert_eq!(upload(&["--dry-run"]), ["would_replace"]);
+        assert_eq!(upload(&[]), ["replaced"]);
+        assert_eq!(upload(&["--force"]), ["replaced"]);
+    }
+    let stored = aws.get_object(&bucket, "in/a.csv").unwrap();
+    assert_eq!(text(&stored), GOOD.replace("Ana", "Eva"));
+}
+
+#[test]
+fn a_file_its_pipeline_refuses_never_reaches_s3() {
+    let aws = Aws::shared();
+    let bucket = aws.bucket();
+    let room = aws_room().with("rotten.csv", ROTTEN);
+    let output =
+        room.ingest(&["upload", "rotten.csv", "--pipeline", "people.toml", "--store", &format!("s3://{bucket}")]);
+    assert_eq!(code(&output), 3, "{}", text(&output.stderr));
+    assert!(aws.keys(&bucket).is_empty());
+}
+
+#[test]
+fn a_compressed_file_stays_as_it_is() {
+    let room = Room::new().with("a.csv", GOOD);
+    assert_eq!(code(&room.ingest(&["upload", "a.csv", "--store", "one", "--zstd"])), 0);
+    let output = room.ingest(&["upload", "one/a.csv.zst", "--store", "two", "--gzip"]);
+    assert_eq!(code(&output), 0);
+    assert!(text(&output.stderr).contains("is zstd already and stays as it is"), "{}", text(&output.stderr));
+    assert_eq!(room.files_below("two"), room.files_below("one"));
+}
+
+/// The file grows between the bytes that were checked and the bytes that would be stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_under_the_upload_is_not_stored() {
+    for moment in [Moment::WhileChecked, Moment::BeforeStored] {
+        let room = Room::new().with("a.csv", GOOD);
+        let path = room.path("a.csv");
+        let url = StoreUrl::directory(room.path("store"));
+        let store = Store::open_or_create(&url).await.unwrap();
+        let options = Options {
+            keys: Keys::new(None, None).unwrap(),
+            pipeline: None,
+            compress: None,
+            dry_run: false,
+            force: false,
+            shown_rejects: 0,
+        };
+        let input = Input::File(LocalFile { path: path.clone(), name: "a.csv".into() });
+        let done = AtomicBool::new(false);
+        let watch: Watch = Arc::new(move |step| {
+            let now = match moment {
+                Moment::WhileChecked => matches!(step, Step::Read(_)),
+                Moment::BeforeStored => matches!(step, Step::Storing { .. }),
+            };
+            if now && !done.swap(true, Ordering::SeqCst) {
+                OpenOptions::new().append(true).open(&path).unwrap().write_all(b"3,Late,\n").unwrap();
+            }
+        });
+        let error = ingest::upload::upload(Some(&store), &input, &options, &watch).await.unwrap_err();
+        match moment {
+            Moment::WhileChecked => assert!(matches!(error, UploadError::Changed { .. }), "{error:?}"),
+            Moment::BeforeStored => {
+                assert!(matches!(error, UploadError::Store(objects::StoreError::SourceChanged { .. })), "{error:?}")
+            }
+        }
+        assert_eq!(room.files_below("store"), []);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Moment {
+    WhileChecked,
+    BeforeStored,
+}

@@ -1,0 +1,126 @@
+//! What can be seen while the binary runs: its memory, and how it takes an interruption.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::room::{PIPELINE, Room};
+
+/// The promise for a file of any size.
+const MEMORY_KIB: u64 = 64 * 1024;
+
+pub(crate) struct Running {
+    child: Child,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { child: command.spawn().expect("run ingest") }
+    }
+
+    /// The most memory it had resident so far, in KiB.
+    fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it still runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+    }
+
+    /// Reads all of stdout; memory is looked at while the other end still has something to write.
+    pub(crate) fn read_stdout_watching_memory(&mut self) -> (u64, u64) {
+        let mut stdout = self.child.stdout.take().unwrap();
+        let mut chunk = vec![0; 1 << 20];
+        let (mut bytes, mut peak, mut next_look) = (0, 0, 1);
+        loop {
+            let read = stdout.read(&mut chunk).unwrap();
+            if read == 0 {
+                return (bytes, peak);
+            }
+            bytes += read as u64;
+            if bytes >= next_look {
+                peak = peak.max(self.peak_memory());
+                next_look = bytes + (8 << 20);
+            }
+        }
+    }
+
+    pub(crate) fn close_stdout(&mut self) {
+        let mut stdout = self.child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 100]).unwrap();
+    }
+
+    pub(crate) fn stderr(&mut self) -> String {
+        let mut text = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Its exit code.
+    pub(crate) fn wait(&mut self) -> i32 {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().expect("it exits by itself");
+            }
+            if started.elapsed() > Duration::from_secs(60) {
+                let _ = self.child.kill();
+                panic!("it does not end");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+/// Feeds `megabytes` of records and gives the peak memory before the input ends.
+fn peak_while_fed(args: &[&str], megabytes: usize) -> u64 {
+    let room = Room::new();
+    let mut command = room.command(args);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    let line = "7,\"Peña,\nAna\",1990-01-31\n";
+    let chunk = line.repeat((1 << 20) / line.len());
+    stdin.write_all(b"id,name,born\n").unwrap();
+    for _ in 0..megabytes {
+        stdin.write_all(chunk.as_bytes()).unwrap();
+    }
+    let peak = running.peak_memory();
+    drop(stdin);
+    assert_eq!(running.wait(), 0, "{}", running.stderr());
+    peak
+}
+
+#[test]
+fn a_large_file_is_checked_in_bounded_memory() {
+    let peak = peak_while_fed(&["check", "-", "--pipeline", "people.toml"], 100);
+    assert!(peak < MEMORY_KIB, "{peak} KiB");
+}
+
+#[test]
+fn a_large_file_is_uploaded_in_bounded_memory() {
+    let peak = peak_while_fed(&["upload", "-", "--key", "a.csv", "--store", "store"], 100);
+    assert!(peak < MEMORY_KIB, "{peak} KiB");
+}
+
+#[test]
+fn an_interruption_stores_nothing_and_has_its_own_code() {
+    for (signal, expected) in [("INT", 130), ("TERM", 143)] {
+        let room = Room::new().with("people.toml", PIPELINE);
+        let mut command = room.command(&["upload", "-", "--key", "a.csv", "--store", "store"]);
+        command.stdin(Stdio::piped());
+        let mut running = Running::start(command);
+        let mut stdin = running.child.stdin.take().unwrap();
+        // More than a pipe holds: once it is written, the other end reads, and has its handlers in place.
+        stdin.write_all(&vec![b'a'; 1 << 20]).unwrap();
+        running.signal(signal);
+        assert_eq!(running.wait(), expected);
+        assert!(running.stderr().starts_with("error: interrupted\n"));
+        assert_eq!(room.files_below("store"), []);
+        drop(stdin);
+    }
+}
