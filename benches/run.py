@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / "target" / "release"
 
 RAW_TABLE = """create table {name} (id bigint primary key, title text, firstname varchar(40), lastname varchar(40),
- status text, email text, age smallint, balance numeric(14,2), signup_date date, last_seen timestamptz,
+ status varchar(16), email text, age integer, balance numeric(14,2), signup_date date, last_seen timestamptz,
  country varchar(2), notes text)"""
 
 
@@ -161,7 +161,7 @@ def main():
 
 def rounds(server, data, options):
     env = server.env()
-    pipeline = ROOT / "pipelines" / "customers.toml"
+    pipeline = ROOT / "benches" / "customers.toml"
     server.psql(RAW_TABLE.format(name="raw_customer"))
     # The first load makes our table and the ledger; the rounds run against what it made, as every later load does.
     seed = data.with_name("one.csv")

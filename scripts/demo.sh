@@ -48,10 +48,10 @@ show etl-runner run pipelines/*.toml
 step 'What to type next'
 cat <<TEXT
 export PATH="\$PWD/target/release:\$PATH" AQUEDUCT_STORE=$demo/store DATABASE_URL=sqlite:$demo/warehouse.db
-etl-runner loads                              # one line for each load
-etl-runner verify                             # count everything again
-etl-runner rejects export -o .aqueduct/rejects.csv   # the exact records that were set aside
-etl-runner undo 2                             # take one load back; run --reload brings it in again
+etl-runner loads                                    # one line for each load
+etl-runner verify                                   # count everything again
+etl-runner rejects export -o .aqueduct/rejects.csv  # the exact records that were set aside
+etl-runner undo 2                                   # take one load back; run --reload brings it in again
 
 # your own size of file, straight from disk into a database of its own
 ingest generate customers --rows 100000 --seed 7 --dirty 0.001 --out .aqueduct/customers.csv

@@ -58,6 +58,9 @@ fn filter_for(verbosity: i8) -> EnvFilter {
     let others = level.min(LevelFilter::WARN);
     let ours = ["cli", "etl_runner", "ingest", "log_shipper", "objects"];
     let directives = ours.map(|name| format!("{name}={level}")).join(",");
+    // While it looks for credentials and a region, the SDK warns of each place without; our own error says it once.
+    let sdk = others.min(LevelFilter::ERROR);
+    let others = if verbosity > 1 { format!("{others}") } else { format!("{others},aws_config={sdk}") };
     EnvFilter::new(format!("{others},{directives}"))
 }
 

@@ -23,10 +23,10 @@ Examples:
   etl-runner rejects export 2 -o rejects.csv
   etl-runner verify
 
-Where things are: the store is --store or AQUEDUCT_STORE, by default ./.aqueduct/store. The database is --database or
-DATABASE_URL (with PG* and ~/.pgpass), by default sqlite:./.aqueduct/warehouse.db; DATABASE_SECRET names a secret in AWS
-Secrets Manager that holds user and password. AQUEDUCT_LOG_FORMAT=json makes log lines JSON, and each finished load one
-line of CloudWatch metrics.
+Where things are: the store is --store or AQUEDUCT_STORE, by default ./.aqueduct/store. The database is --database or \
+DATABASE_URL (with PG* and ~/.pgpass), by default sqlite:./.aqueduct/warehouse.db; DATABASE_SECRET names a secret in \
+AWS Secrets Manager that holds user and password. AQUEDUCT_LOG_FORMAT=json makes log lines JSON, and each finished \
+load one line of CloudWatch metrics.
 
 ";
 
@@ -34,7 +34,7 @@ const EXITS: [Exit; 10] = Exit::ALL;
 
 /// Loads CSV files into PostgreSQL or SQLite: checked, cleaned, once, with every refused record explained.
 #[derive(Debug, Parser)]
-#[command(name = "etl-runner", version, about, after_help = format!("{EXAMPLES}{}", Exit::help(&EXITS)))]
+#[command(name = "etl-runner", version, after_help = format!("{EXAMPLES}{}", Exit::help(&EXITS)))]
 pub(crate) struct Config {
     #[command(flatten)]
     pub(crate) flags: cli::Flags,
@@ -97,7 +97,7 @@ Examples:
   etl-runner run pipelines/customers.toml --reload --object customers/2026-01-31.csv
   etl-runner run pipelines/customers.toml --since 7d --limit 10
 
-Exit codes: one object that fails gives its own code (3 for its data); several objects of which some failed give 5;
+Exit codes: one object that fails gives its own code (3 for its data); several objects of which some failed give 5; \
 what would fail every object (no connection, no permission, a table of another shape) ends the run with its code.")]
 pub(crate) struct Run {
     /// Pipeline files (they end in .toml), and the local files to load through a single one
@@ -136,8 +136,8 @@ Examples:
   etl-runner check pipelines/*.toml
   etl-runner check pipelines/customers.toml --store s3://my-bucket --json
 
-Exit codes: 0 a run can start; 2 a mistake in a pipeline file; 4 credentials or permission; 1 anything else that stays;
-75 only what may pass by itself.")]
+Exit codes: 0 a run can start; 2 a mistake in a pipeline file; 4 credentials or permission; 1 anything else that \
+stays; 75 only what may pass by itself.")]
 pub(crate) struct Check {
     /// Pipeline files
     #[arg(required = true, value_name = "PIPELINE")]

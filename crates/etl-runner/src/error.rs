@@ -172,7 +172,8 @@ impl LoadError {
             Self::Open(OpenError::NotCsv(_)) => vec!["export the data as CSV and upload that".into()],
             Self::Plan(PlanError::MissingLabels { header, .. }) => vec![
                 format!("the header has: {}", header.join(", ")),
-                "name a label with `from`, or allow it to be missing with missing_columns = \"null\" under [drift]".into(),
+                "name a label with `from`, or allow it to be missing with missing_columns = \"null\" under [drift]"
+                    .into(),
             ],
             Self::Plan(PlanError::DuplicateLabel { .. }) => vec!["rename one of the two in the file".into()],
             Self::NoTable { table } => {
@@ -181,7 +182,7 @@ impl LoadError {
             Self::Shape { problems, .. } => problems.iter().map(ToString::to_string).collect(),
             Self::TooManyRejects { .. } | Self::TooManyRejectsPercent { .. } => vec![
                 "`etl-runner rejects list LOAD` shows the first of them".into(),
-                "repair the file, or raise `limit` under [errors]".into(),
+                "repair the file; or raise `limit` under [errors] and run with `--reload`".into(),
             ],
             Self::WouldEmpty { .. } => vec!["delete the rows by hand if that is what you want".into()],
             Self::TableGone { .. } => vec!["`etl-runner run --reload` loads it again".into()],

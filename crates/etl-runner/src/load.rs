@@ -146,7 +146,9 @@ async fn open(task: &Task<'_>, progress: &mut Progress) -> Result<Opened<Decompr
         progress.note("compression", compression.to_string());
     }
     if compression != Compression::of_name(&task.object.key) {
-        progress.notes.push(format!("the name says {}, the content is {compression}", Compression::of_name(&task.object.key)));
+        progress
+            .notes
+            .push(format!("the name says {}, the content is {compression}", Compression::of_name(&task.object.key)));
     }
     Ok(opened)
 }
@@ -198,7 +200,8 @@ async fn fill(
         Replaces::Table => transaction.delete_all_rows().await?,
     };
     if deleted > 0 {
-        progress.notes.push(format!("{deleted} earlier rows gave way"));
+        let rows = cli::human::counted(deleted, "earlier row", "earlier rows");
+        progress.notes.push(format!("{rows} gave way"));
     }
     let encoding = table.encoding(pipeline);
     let load_id = pipeline.target.lineage.then(|| transaction.id());
@@ -461,11 +464,8 @@ impl Progress {
     }
 
     fn report(self, task: &Task<'_>, outcome: Outcome, seconds: f64) -> LoadReport {
-        let mut reject_totals: Vec<RejectTotal> = self
-            .totals_by_rule
-            .into_iter()
-            .map(|((code, field), count)| RejectTotal { code, field, count })
-            .collect();
+        let mut reject_totals: Vec<RejectTotal> =
+            self.totals_by_rule.into_iter().map(|((code, field), count)| RejectTotal { code, field, count }).collect();
         reject_totals.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| (a.code, &a.field).cmp(&(b.code, &b.field))));
         LoadReport {
             pipeline: task.target.pipeline.name.clone(),

@@ -69,7 +69,13 @@ fn exit_code<S: serde::Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, 
 
 impl Outcome {
     pub(crate) fn failed(error: &LoadError, load: Option<i64>) -> Self {
-        Self::Failed { error: error.chain(), help: error.help(), exit: error.exit(), concerns_all: error.concerns_all(), load }
+        Self::Failed {
+            error: error.chain(),
+            help: error.help(),
+            exit: error.exit(),
+            concerns_all: error.concerns_all(),
+            load,
+        }
     }
 
     /// The exit code a run of this object alone ends with.

@@ -38,9 +38,15 @@ pub struct Options {
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A load begins; bytes as stored.
-    Begins { key: &'a str, size: u64 },
+    Begins {
+        key: &'a str,
+        size: u64,
+    },
     /// Bytes after decompression, records.
-    Advanced { bytes: u64, records: u64 },
+    Advanced {
+        bytes: u64,
+        records: u64,
+    },
     Ended(&'a LoadReport),
 }
 
@@ -167,14 +173,15 @@ impl Run<'_> {
     /// The objects worth a closer look, oldest first. A page of the listing costs one query, and objects that are
     /// loaded cost no memory.
     async fn choose(&mut self, glob: &Glob) -> Result<Vec<ObjectMeta>, RunError> {
-        let table = self.database.describe(self.target.table).await?;
-        let oid = table.as_ref().and_then(|table| table.oid);
         let mut chosen = Vec::new();
         let mut lister = self.store.list(glob);
         while let Some(page) = lister.next_page().await? {
             self.report.matched += page.len() as u64;
             let uris: Vec<String> = page.iter().map(|object| self.store.uri_of(&object.key)).collect();
             let history = self.look_up(&uris).await?;
+            // After the ledger: a load another runner has just committed made its table before.
+            let table = self.database.describe(self.target.table).await?;
+            let oid = table.as_ref().and_then(|table| table.oid);
             for object in page {
                 if self.options.since.is_some_and(|since| object.last_modified < since) {
                     self.report.left_out += 1;
@@ -209,7 +216,13 @@ impl Run<'_> {
         Ok(chosen)
     }
 
-    fn already_loaded(&mut self, object: &ObjectMeta, load: &LoadRow, pipeline_changed: bool, gone: Option<&'static str>) {
+    fn already_loaded(
+        &mut self,
+        object: &ObjectMeta,
+        load: &LoadRow,
+        pipeline_changed: bool,
+        gone: Option<&'static str>,
+    ) {
         if let Some(what) = gone {
             let error = LoadError::TableGone { load: load.id, table: self.target.table.to_string(), what };
             self.end(self.judged(object, Outcome::failed(&error, None)));

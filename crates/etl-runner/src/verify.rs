@@ -270,9 +270,9 @@ impl Objects {
             }
             Ok(Read::OtherVersion) => (ObjectFinding::OtherVersion, None),
             Ok(Read::NoStore) => unknown("its address names no store".into()),
-            Err(StoreError::NotFound { .. } | StoreError::DirectoryMissing { .. } | StoreError::BucketMissing { .. }) => {
-                (ObjectFinding::Gone, None)
-            }
+            Err(
+                StoreError::NotFound { .. } | StoreError::DirectoryMissing { .. } | StoreError::BucketMissing { .. },
+            ) => (ObjectFinding::Gone, None),
             Err(error) => unknown(error.to_string()),
         }
     }

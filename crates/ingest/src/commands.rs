@@ -299,6 +299,9 @@ impl Bar {
                 Step::Checking { total } => {
                     *current = Some(Progress::bytes(terminal, &format!("check {label}"), total));
                 }
+                Step::Compressing { total } => {
+                    *current = Some(Progress::bytes(terminal, &format!("compress {label}"), Some(total)));
+                }
                 Step::Storing { total } => {
                     *current = Some(Progress::bytes(terminal, &format!("store {label}"), Some(total)));
                 }

@@ -121,7 +121,7 @@ Examples:
   ingest check 'exports/*.csv.gz' --pipeline pipelines/customers.toml --limit 100
   ingest check export.csv --pipeline pipelines/customers.toml --json | jq '.files[0].reject_totals'
 
-Exit 0 with the rejects within errors.limit of the pipeline, exit 3 beyond it.")]
+Exit 0 with the rejects within errors.limit of the pipeline, exit 3 beyond it or for a file that is no such CSV.")]
 pub(crate) struct Check {
     /// Files, quoted patterns, or - for standard input
     #[arg(required = true, value_name = "PATH|GLOB|-")]

@@ -214,7 +214,8 @@ fn content_failure(screen: Screen, error: &CheckError, pipeline: Option<&Path>) 
         CheckError::Read(error) => return store_failure(screen, error),
         _ => screen,
     };
-    Failure::new(Exit::Failed, screen)
+    // The data is at fault, as with too many rejects; `etl-runner run` ends with the same code.
+    Failure::new(Exit::DataGate, screen)
 }
 
 fn store_failure(screen: Screen, error: &StoreError) -> Failure {

@@ -281,7 +281,7 @@ fn push_customer(out: &mut Vec<u8>, id: u64, random: &mut Random, defect: Option
         out.push(b',');
         let number = draw.take(1 << 28) as u64;
         let note = draw.take(16);
-        let quoted = (draw.0 % 10) == 0;
+        let quoted = draw.0.is_multiple_of(10);
         push_note(out, if quoted { QUOTED_NOTES[note % 8] } else { NOTES[note] }, number);
     }
     out.push(b'\n');

@@ -83,6 +83,9 @@ pub enum Step {
     Read(u64),
     /// Records checked so far.
     Records(u64),
+    Compressing {
+        total: u64,
+    },
     Storing {
         total: u64,
     },
@@ -342,7 +345,7 @@ impl Content {
     ) -> Result<Prepared, UploadError> {
         let fail = |source| UploadError::Spool { action: "compress into a temporary file", source };
         self.file.rewind().map_err(fail)?;
-        watch(Step::Checking { total: Some(self.len()?) });
+        watch(Step::Compressing { total: self.len()? });
         let mut plain = Hashing { inner: &self.file, hasher: Sha256::new(), bytes: 0, watch };
         let sink = Sink { file: tempfile::tempfile().map_err(fail)?, hasher: Sha256::new(), bytes: 0 };
         let sink = match compress {

@@ -299,3 +299,38 @@ pub struct Fault {
     pub field: Option<u16>,
     pub reason: Reason,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::StringFormat;
+
+    fn field(kind: Kind, constraints: Constraints) -> Field {
+        Field { name: "x".into(), from: None, kind, sql_type: None, constraints, clean: Vec::new(), default: None }
+    }
+
+    #[test]
+    fn messages_name_the_rule_that_was_broken() {
+        let constraints = Constraints {
+            minimum: Some("1".into()),
+            max_length: Some(5),
+            pattern: Some("[a-z]+".into()),
+            ..Constraints::default()
+        };
+        let text = field(Kind::String { format: StringFormat::Default }, constraints);
+        let date = field(Kind::Date { format: Some("%d/%m/%Y".into()) }, Constraints::default());
+        let zone = Some("Europe/Paris".to_owned());
+        let datetime = field(Kind::Datetime { format: None, timezone: zone }, Constraints::default());
+        for (reason, field, message) in [
+            (Reason::Minimum, &text, "less than the minimum 1"),
+            (Reason::MaxLength, &text, "longer than maxLength 5"),
+            (Reason::Pattern, &text, "does not match the pattern [a-z]+"),
+            (Reason::OutOfRange(ColumnType::Int2), &text, "out of range for smallint"),
+            (Reason::NotDate, &date, "not a date of the form %d/%m/%Y"),
+            (Reason::InGap, &datetime, "a local time that Europe/Paris skipped when its clocks were put forward"),
+        ] {
+            assert_eq!(reason.message(Some(field)), message);
+            assert!(!reason.message(None).is_empty());
+        }
+    }
+}

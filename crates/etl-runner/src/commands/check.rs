@@ -48,10 +48,17 @@ struct StoreFinding {
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 enum TableFinding {
-    Fits { table: String },
+    Fits {
+        table: String,
+    },
     /// The first load makes it.
-    WillBeMade { table: String },
-    Wrong { table: String, problems: Vec<TableProblem> },
+    WillBeMade {
+        table: String,
+    },
+    Wrong {
+        table: String,
+        problems: Vec<TableProblem>,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -155,12 +162,7 @@ impl Checked {
         self.problems.extend(failure.screens);
     }
 
-    async fn look(
-        &mut self,
-        file: &PipelineFile,
-        store: &Place<Store>,
-        database: &mut Place<Database>,
-    ) {
+    async fn look(&mut self, file: &PipelineFile, store: &Place<Store>, database: &mut Place<Database>) {
         self.name = Some(file.pipeline.name.clone());
         let mut table = None;
         match database {
@@ -184,7 +186,11 @@ impl Checked {
         }
     }
 
-    async fn look_at_table(&mut self, file: &PipelineFile, database: &mut Database) -> Result<TableName, DatabaseError> {
+    async fn look_at_table(
+        &mut self,
+        file: &PipelineFile,
+        database: &mut Database,
+    ) -> Result<TableName, DatabaseError> {
         let pipeline = &file.pipeline;
         let table = database.resolve(&TableName::parse(&pipeline.target.table)?).await?;
         let shown = table.to_string();
@@ -203,10 +209,13 @@ impl Checked {
             self.table = Some(TableFinding::Fits { table: shown });
             return Ok(table);
         }
-        let details: Vec<String> = problems.iter().flat_map(|problem| {
-            let fix = problem.fix.as_ref().map(|fix| format!("      {fix}"));
-            std::iter::once(format!("  {}", problem.what)).chain(fix)
-        }).collect();
+        let details: Vec<String> = problems
+            .iter()
+            .flat_map(|problem| {
+                let fix = problem.fix.as_ref().map(|fix| format!("      {fix}"));
+                std::iter::once(format!("  {}", problem.what)).chain(fix)
+            })
+            .collect();
         let screen = Screen::error(format!("the table {shown} does not fit the pipeline")).details(details.join("\n"));
         self.add(Failure::new(Exit::Failed, screen));
         let problems =
@@ -255,7 +264,13 @@ impl Checked {
         }
         if finding.matched == 0 {
             let nearest = store.nearest_keys(file.glob.prefix(), 5).await.map_err(of_store)?;
-            self.add(Failure::nothing_matches(&file.glob.to_string(), &store.uri_of(""), file.glob.prefix(), &nearest, &file.path));
+            self.add(Failure::nothing_matches(
+                &file.glob.to_string(),
+                &store.uri_of(""),
+                file.glob.prefix(),
+                &nearest,
+                &file.path,
+            ));
         }
         self.store = Some(finding);
         Ok(())

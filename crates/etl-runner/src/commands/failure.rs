@@ -5,10 +5,12 @@ use std::path::Path;
 
 use cli::{Exit, Screen, Terminal};
 use etl_runner::database::{ConfigError, DatabaseError, NameError};
-use etl_runner::report::LoadReport;
+use etl_runner::report::{LoadReport, Outcome};
 use etl_runner::run::RunError;
 use objects::StoreError;
 use serde::Serialize;
+
+use super::load_text;
 
 /// An exit code with what is shown.
 #[derive(Debug)]
@@ -86,13 +88,17 @@ impl Failure {
         let exit = match error {
             _ if error.is_permission() => Exit::Denied,
             _ if error.is_retryable() => Exit::Temporary,
-            StoreError::NoRegion => Exit::Usage,
+            StoreError::NoRegion | StoreError::NotAFile { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
-        let screen = Screen::of(error);
+        let screen = match error {
+            // It names each place that was looked at, at length; the message says what to set.
+            StoreError::NoCredentials { .. } => Screen::error(error.to_string()),
+            _ => Screen::of(error),
+        };
         let screen = match error {
             StoreError::DirectoryMissing { .. } | StoreError::BucketMissing { .. } => {
-                screen.help("the store is --store or AQUEDUCT_STORE; `ingest upload FILE` makes a directory")
+                screen.help("the store is --store or AQUEDUCT_STORE: a directory, or s3://bucket/prefix")
             }
             StoreError::Unreachable { .. } | StoreError::Timeout { .. } => {
                 screen.help("is the network up, and are AWS_REGION and AWS_ENDPOINT_URL right?")
@@ -100,7 +106,9 @@ impl Failure {
             StoreError::NotAFile { kind: "a directory", path } => {
                 screen.help(format!("give its files: {}/*.csv", path.display()))
             }
-            StoreError::NotAFile { .. } => screen.help("to load from a pipe, store it first: … | ingest upload - --key NAME"),
+            StoreError::NotAFile { .. } => {
+                screen.help("to load from a pipe, store it first: … | ingest upload - --key NAME")
+            }
             StoreError::AccessDenied { .. } => {
                 screen.help("a run lists and reads: s3:ListBucket on the bucket, s3:GetObject on its objects")
             }
@@ -134,7 +142,9 @@ impl Failure {
             DatabaseError::CannotOpen { .. } | DatabaseError::NotADatabase { .. } => {
                 screen.help("name another file with --database sqlite:PATH or DATABASE_URL")
             }
-            DatabaseError::ReadOnly { .. } => screen.help("for PostgreSQL: is this a standby? For SQLite: may you write the file and its directory?"),
+            DatabaseError::ReadOnly { .. } => {
+                screen.help("for PostgreSQL: is this a standby? For SQLite: may you write the file and its directory?")
+            }
             DatabaseError::NoSuchLoad { .. } => screen.help("`etl-runner loads` lists them"),
             _ => screen,
         };
@@ -146,7 +156,10 @@ impl Failure {
         match error {
             DatabaseError::CannotOpen { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 let screen = Screen::error(format!("there is no database {address}"));
-                Self::new(Exit::Failed, screen.help("the first `etl-runner run` makes it; --database or DATABASE_URL name another one"))
+                Self::new(
+                    Exit::Failed,
+                    screen.help("the first `etl-runner run` makes it; --database or DATABASE_URL name another one"),
+                )
             }
             _ => Self::database(error),
         }
@@ -154,7 +167,10 @@ impl Failure {
 
     pub(super) fn no_ledger(address: &str) -> Self {
         let screen = Screen::error(format!("there is no ledger in {address}: nothing was loaded into it yet"));
-        Self::new(Exit::Failed, screen.help("the first `etl-runner run` makes it; --database or DATABASE_URL name another database"))
+        Self::new(
+            Exit::Failed,
+            screen.help("the first `etl-runner run` makes it; --database or DATABASE_URL name another database"),
+        )
     }
 
     /// A run that could not begin, or go on. `pipeline` is the file.
@@ -175,13 +191,15 @@ impl Failure {
 
     pub(super) fn nothing_matches(glob: &str, store: &str, prefix: &str, nearest: &[String], pipeline: &Path) -> Self {
         let screen = Screen::error(format!("no object matches {glob} in {store}"));
-        let screen = match prefix {
-            "" => screen,
-            prefix => screen.cause(format!("no key that starts with {prefix} fits")),
-        };
         let screen = match nearest {
             [] => screen.cause("the store is empty"),
             keys => {
+                let screen = match prefix {
+                    "" => screen,
+                    // A key taken as it is has no pattern after its start.
+                    prefix if prefix == glob => screen,
+                    prefix => screen.cause(format!("no key that starts with {prefix} fits")),
+                };
                 let keys: Vec<String> = keys.iter().map(|key| format!("    {}", cli::escape(key))).collect();
                 screen.details(format!("  the nearest keys there are:\n{}", keys.join("\n")))
             }
@@ -195,24 +213,28 @@ impl Failure {
     }
 }
 
-/// A load that failed, with its first rejects as they can be opened in an editor.
-pub(super) fn load_failed(report: &LoadReport, error: &str, help: &[String], label: &str, next: Option<String>) -> Screen {
+/// A load that failed, with its first rejects as they can be opened in an editor. `next` makes a command to type next.
+pub(super) fn load_failed(report: &LoadReport, label: &str, next: impl Fn(&str) -> String) -> Option<Screen> {
+    let Outcome::Failed { error, help, load, .. } = &report.outcome else { return None };
     let mut screen = Screen::error(format!("{label} was not loaded into {}", report.table)).cause(error);
-    let mut details: Vec<String> = super::load_text::reject_lines(report, label);
+    let mut details = load_text::reject_lines(report, label);
     for help in help {
-        match help.split_once('\n') {
+        match (help.split_once('\n'), load) {
             // A table that does not fit: what is wrong, and the statement to paste.
-            Some(_) => details.extend(help.lines().map(|line| format!("  {line}"))),
-            None => screen = screen.help(help),
+            (Some((what, fix)), _) => details.extend([format!("  {what}"), format!("      {}", fix.trim_start())]),
+            (None, Some(load)) => screen = screen.help(help.replace("LOAD", &load.to_string())),
+            // Without a row in the ledger there is no load to look at.
+            (None, None) if help.contains("LOAD") => {}
+            (None, None) => screen = screen.help(help),
         }
     }
     if !details.is_empty() {
         screen = screen.details(details.join("\n"));
     }
-    match next {
-        Some(next) => screen.help(next),
+    Some(match load {
+        Some(load) => screen.help(format!("`{}` shows what the ledger keeps of it", next(&format!("show {load}")))),
         None => screen,
-    }
+    })
 }
 
 impl From<ConfigError> for Failure {

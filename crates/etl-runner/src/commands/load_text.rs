@@ -226,10 +226,7 @@ mod tests {
     fn one_object_needs_no_sum_and_several_do() {
         assert_eq!(Sums { loaded: 1, ..Sums::default() }.line(), None);
         let sums = Sums { loaded: 2, already_loaded: 1, records: 45, rows: 39, rejects: 6, ..Sums::default() };
-        assert_eq!(
-            sums.line().unwrap(),
-            "3 objects: 2 loaded, 1 already loaded · 45 records: 39 loaded, 6 rejected\n"
-        );
+        assert_eq!(sums.line().unwrap(), "3 objects: 2 loaded, 1 already loaded · 45 records: 39 loaded, 6 rejected\n");
         let left = Sums { left_out: 4, ..Sums::default() };
         assert_eq!(left.line().unwrap(), "4 objects: 4 left out\n");
     }

@@ -5,10 +5,10 @@ use etl_runner::database::{DatabaseError, LoadFilter, TableName};
 use etl_runner::ledger::{LoadRow, Timestamp};
 use serde::Serialize;
 
+use super::Context;
 use super::columns::{Align, Columns};
 use super::failure::Failure;
 use super::signals::block_on;
-use super::Context;
 use crate::config::Loads;
 
 #[derive(Serialize)]
@@ -18,7 +18,8 @@ struct Document<'a> {
 
 pub(super) fn loads(args: &Loads, context: &Context) -> Result<Exit, Failure> {
     let config = args.database.resolve()?;
-    let table = args.table.as_deref().map(TableName::parse).transpose().map_err(|error| Failure::database(&error.into()))?;
+    let table =
+        args.table.as_deref().map(TableName::parse).transpose().map_err(|error| Failure::database(&error.into()))?;
     let rows = block_on(async {
         let mut database = context.open_ledger(config).await?;
         let found = async {

@@ -75,10 +75,9 @@ pub(super) fn line(report: &LoadReport, run_id: Uuid, at_ms: i64) -> Option<Stri
     let (load, error) = match &report.outcome {
         Outcome::Loaded { load } => (Some(*load), None),
         Outcome::Failed { load, error, .. } => (*load, Some(error.as_str())),
-        Outcome::WouldLoad
-        | Outcome::AlreadyLoaded { .. }
-        | Outcome::SameBytes { .. }
-        | Outcome::Skipped { .. } => return None,
+        Outcome::WouldLoad | Outcome::AlreadyLoaded { .. } | Outcome::SameBytes { .. } | Outcome::Skipped { .. } => {
+            return None;
+        }
     };
     let directive = Directive { namespace: NAMESPACE, dimensions: [DIMENSIONS], metrics: &METRICS };
     let line = Line {

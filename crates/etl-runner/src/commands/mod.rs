@@ -43,9 +43,9 @@ pub(crate) fn execute(config: &Config) -> Exit {
         Command::Rejects(Rejects::Export(args)) => rejects::export(args, &context(&args.database)),
         Command::Verify(args) => verify::verify(args, &context(&args.database)),
         Command::Undo(args) => undo::undo(args, &context(&args.database)),
-        Command::Completions { shell } => {
-            cli::print_completions(*shell, Config::command()).map_err(|error| Failure::output(&error)).map(|()| Exit::Done)
-        }
+        Command::Completions { shell } => cli::print_completions(*shell, Config::command())
+            .map_err(|error| Failure::output(&error))
+            .map(|()| Exit::Done),
     };
     ended.unwrap_or_else(|failure| failure.show(terminal, name))
 }
@@ -61,8 +61,7 @@ struct Context {
 impl Context {
     /// Writes the result for people, or the document.
     fn print(&self, text: &str, document: &impl Serialize) -> Result<(), Failure> {
-        let written =
-            if self.terminal.json { cli::print_json(self.name, document) } else { cli::print(text) };
+        let written = if self.terminal.json { cli::print_json(self.name, document) } else { cli::print(text) };
         written.map_err(|error| Failure::output(&error))
     }
 

@@ -71,7 +71,10 @@ fn read_text(path: &Path) -> Result<String, Failure> {
     let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|error| unreadable(&error))?;
     String::from_utf8(bytes).map_err(|_| {
-        Failure::usage(format!("the pipeline file {name} is not UTF-8 text"), "a pipeline file is TOML, written in UTF-8")
+        Failure::usage(
+            format!("the pipeline file {name} is not UTF-8 text"),
+            "a pipeline file is TOML, written in UTF-8",
+        )
     })
 }
 

@@ -155,8 +155,7 @@ fn list_text(loads: &[ListedLoad], args: &RejectsList, context: &Context) -> Str
         );
         text.push_str(&format!("{}\n", style.bold(head)));
         for reject in &load.rejects {
-            let line =
-                reject_line(&load.key, reject.line, reject.field.as_deref(), &reject.message, &reject.code);
+            let line = reject_line(&load.key, reject.line, reject.field.as_deref(), &reject.message, &reject.code);
             text.push_str(&format!("  {line}\n"));
         }
         let listed = load.rejects.len() as u64;
@@ -177,8 +176,7 @@ fn list_text(loads: &[ListedLoad], args: &RejectsList, context: &Context) -> Str
 
 // ---- export
 
-const COLUMNS: [&str; 10] =
-    ["load", "key", "line", "record", "offset", "field", "code", "message", "raw", "encoding"];
+const COLUMNS: [&str; 10] = ["load", "key", "line", "record", "offset", "field", "code", "message", "raw", "encoding"];
 
 /// One line of an export; the names are those of [`COLUMNS`].
 #[derive(Serialize)]

@@ -210,9 +210,8 @@ async fn run_task(
             for (store, key) in files {
                 let glob = Glob::literal(key.as_str());
                 let report = etl_runner::run::run(database, store, pipeline, &glob, options, &observer).await?;
-                let hopeless = report.loads.iter().any(|load| {
-                    matches!(load.outcome, Outcome::Failed { concerns_all: true, .. })
-                });
+                let hopeless =
+                    report.loads.iter().any(|load| matches!(load.outcome, Outcome::Failed { concerns_all: true, .. }));
                 append(&mut whole, report);
                 if hopeless {
                     whole.stopped_early = files.last().is_some_and(|(_, last)| last != key);
@@ -336,9 +335,8 @@ impl<'a> Watch<'a> {
         state.loaded += u64::from(matches!(report.outcome, Outcome::Loaded { .. }));
         self.log(report);
         let label = self.labels.get(&report.object).unwrap_or(&report.key);
-        if let Outcome::Failed { error, help, load, .. } = &report.outcome {
-            let next = load.map(|load| format!("all of it: {}", self.context.next(&format!("show {load}"))));
-            load_failed(report, error, help, label, next).show(self.context.terminal.err);
+        if let Some(screen) = load_failed(report, label, |arguments| self.context.next(arguments)) {
+            screen.show(self.context.terminal.err);
         }
         if !self.context.terminal.json {
             let text = load_text(report, label, self.context.terminal.out, |arguments| self.context.next(arguments));
@@ -386,11 +384,13 @@ impl<'a> Watch<'a> {
             sums.already_loaded += report.already_loaded;
             sums.left_out += report.left_out;
             sums.not_tried |= report.stopped_early;
-            let named = report.loads.iter().filter(|load| matches!(load.outcome, Outcome::AlreadyLoaded { .. })).count();
+            let named =
+                report.loads.iter().filter(|load| matches!(load.outcome, Outcome::AlreadyLoaded { .. })).count();
             let more = report.already_loaded.saturating_sub(named as u64);
             if more > 0 {
                 let more = human::count(more);
-                cli::print(format_args!("… and {more} more already loaded\n")).map_err(|error| Failure::output(&error))?;
+                cli::print(format_args!("… and {more} more already loaded\n"))
+                    .map_err(|error| Failure::output(&error))?;
             }
             if report.unreadable > 0 && !self.context.terminal.quiet {
                 let names = human::counted(report.unreadable, "name", "names");
@@ -411,12 +411,15 @@ impl<'a> Watch<'a> {
             bar.progress.finish();
         }
         let screen = match &state.current {
-            Some(key) => Screen::error(format!("interrupted while loading {key}; the database takes back what it had of it")),
+            Some(key) => {
+                Screen::error(format!("interrupted while loading {key}; the database takes back what it had of it"))
+            }
             None => Screen::error("interrupted"),
         };
         let screen = match state.loaded {
             0 => screen.cause("nothing was loaded"),
-            loaded => screen.cause(format!("{} loaded before; they stay", human::counted(loaded, "object was", "objects were"))),
+            loaded => screen
+                .cause(format!("{} loaded before; they stay", human::counted(loaded, "object was", "objects were"))),
         };
         Failure::new(exit, screen.help("the same command goes on where this one stopped; nothing is loaded twice"))
     }

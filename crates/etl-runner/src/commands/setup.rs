@@ -4,9 +4,9 @@ use cli::{Exit, Screen};
 use etl_runner::database::{self, Database, DatabaseUrl};
 use serde::Serialize;
 
+use super::Context;
 use super::failure::Failure;
 use super::signals::block_on;
-use super::Context;
 use crate::config::Setup;
 
 #[derive(Serialize)]
@@ -30,7 +30,10 @@ pub(super) fn setup(args: &Setup, context: &Context) -> Result<Exit, Failure> {
     }
     let config = args.database.resolve()?;
     if matches!(config.url(), DatabaseUrl::Sqlite(_)) && roles != database::Setup::default() {
-        return Err(Failure::usage("SQLite has no roles", "leave --app-role and --read-role out, or name a PostgreSQL database"));
+        return Err(Failure::usage(
+            "SQLite has no roles",
+            "leave --app-role and --read-role out, or name a PostgreSQL database",
+        ));
     }
     let address = block_on(async {
         let mut database = Database::connect(&config).await?;
@@ -48,15 +51,14 @@ pub(super) fn setup(args: &Setup, context: &Context) -> Result<Exit, Failure> {
     if let Some(role) = &args.read_role {
         text.push_str(&format!("role {}: its members may look\n", cli::escape(role)));
     }
-    context.print(&text, &Made {
-        database: address,
-        app_role: args.app_role.as_deref(),
-        read_role: args.read_role.as_deref(),
-    })?;
+    context.print(
+        &text,
+        &Made { database: address, app_role: args.app_role.as_deref(), read_role: args.read_role.as_deref() },
+    )?;
     if let Some(role) = &args.app_role
         && !context.terminal.quiet
     {
-        Screen::note(format!("rights on the target tables are their owner's to give, such as: grant select, insert on TABLE to {role}"))
+        Screen::note(format!("rights on the target tables are their owner's to give, such as: grant select, insert, delete on TABLE to {role}"))
             .help(format!("make a login a member with: grant {role} to LOGIN"))
             .show(context.terminal.err);
     }

@@ -33,7 +33,8 @@ pub(super) fn undo(args: &Undo, context: &Context) -> Result<Exit, Failure> {
     );
     context.print(&text, &Document { load, deleted: undone.deleted })?;
     if undone.deleted != load.counts.loaded {
-        let message = format!("{} were loaded; the others were gone before", human::counted(load.counts.loaded, "row", "rows"));
+        let message =
+            format!("{} were loaded; the others were gone before", human::counted(load.counts.loaded, "row", "rows"));
         Screen::warning(message).show(context.terminal.err);
     }
     if !context.terminal.quiet {
@@ -47,7 +48,11 @@ pub(super) fn undo(args: &Undo, context: &Context) -> Result<Exit, Failure> {
 fn failure(error: &DatabaseError) -> Failure {
     let mut failure = Failure::database(error);
     if let DatabaseError::NotUndoable { id, .. } = error {
-        failure.screens = failure.screens.into_iter().map(|screen| screen.help(format!("`etl-runner show {id}` says more"))).collect();
+        failure.screens = failure
+            .screens
+            .into_iter()
+            .map(|screen| screen.help(format!("`etl-runner show {id}` says more")))
+            .collect();
     }
     failure
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use cli::{Exit, Style, escape, human};
-use etl_runner::verify::{self, ObjectFinding, Verification, VerifiedLoad};
+use etl_runner::verify::{self, Difference, ObjectFinding, Verification, VerifiedLoad};
 use serde::Serialize;
 
 use super::Context;
@@ -43,10 +43,12 @@ pub(super) fn verify(args: &Verify, context: &Context) -> Result<Exit, Failure> 
 
 fn load_text(load: &VerifiedLoad, style: Style) -> String {
     let head = format!("load {}: {} → {}", load.load, escape(&load.key), escape(&load.table));
-    let mut facts = vec![match load.rows {
-        Some(rows) => human::counted(rows, "row", "rows"),
-        None => "nothing tells its rows apart".to_owned(),
-    }];
+    let mut facts = Vec::new();
+    match load.rows {
+        Some(rows) => facts.push(human::counted(rows, "row", "rows")),
+        None if load.differences.contains(&Difference::TableMissing) => {}
+        None => facts.push("nothing tells its rows apart".to_owned()),
+    }
     facts.push(human::counted(load.rejects, "reject", "rejects"));
     match &load.object {
         ObjectFinding::Same => facts.push("same object".into()),
@@ -56,7 +58,11 @@ fn load_text(load: &VerifiedLoad, style: Style) -> String {
         ObjectFinding::Unknown { reason } => facts.push(format!("object not read: {}", escape(reason))),
         ObjectFinding::NotLookedAt => {}
     }
-    let verdict = if load.differences.is_empty() { style.green("as loaded").to_string() } else { style.red("differs").to_string() };
+    let verdict = if load.differences.is_empty() {
+        style.green("as loaded").to_string()
+    } else {
+        style.red("differs").to_string()
+    };
     let mut text = format!("{head}: {verdict} ({})\n", facts.join(", "));
     for difference in &load.differences {
         text.push_str(&format!("  {}\n", escape(&difference.to_string())));
@@ -74,7 +80,11 @@ fn closing_text(verification: &Verification, style: Style) -> String {
                 None => "which the ledger does not know".into(),
             };
             let rows = human::counted(stray.rows, "row has", "rows have");
-            text.push_str(&format!("{name}: {} ({rows} the number of load {}, {why})\n", style.red("differs"), stray.load));
+            text.push_str(&format!(
+                "{name}: {} ({rows} the number of load {}, {why})\n",
+                style.red("differs"),
+                stray.load
+            ));
         }
         if table.without_load > 0 {
             let rows = human::counted(table.without_load, "row", "rows");

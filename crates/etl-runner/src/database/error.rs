@@ -10,7 +10,6 @@ use sqlx::postgres::PgDatabaseError;
 
 use super::name::{NameError, TableName};
 use super::secret::SecretError;
-use super::shape::ShapeProblem;
 use super::url::ConfigError;
 use crate::ledger::LoadState;
 
@@ -52,8 +51,6 @@ pub enum DatabaseError {
     NoSchema { table: String },
     #[error("{0}")]
     Refused(Box<Refusal>),
-    #[error("the table {table} does not fit the pipeline:{}", Listed(.problems))]
-    Shape { table: String, problems: Vec<ShapeProblem> },
     #[error("there is no ledger in {server} and no permission to make one; run `etl-runner setup` as an administrator")]
     LedgerMissing { server: String },
     #[error("the ledger in {server} has version {found}, this program knows {known}; use a newer etl-runner")]
@@ -89,14 +86,6 @@ pub enum DatabaseError {
     Driver { doing: String, kind: &'static str },
 }
 
-struct Listed<'a>(&'a [ShapeProblem]);
-
-impl fmt::Display for Listed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
-    }
-}
-
 impl DatabaseError {
     /// Whether the same attempt can succeed later with nobody changing anything.
     pub fn is_temporary(&self) -> bool {
@@ -120,7 +109,6 @@ impl DatabaseError {
             | Self::NoSuchTable { .. }
             | Self::NoSchema { .. }
             | Self::Refused(_)
-            | Self::Shape { .. }
             | Self::LedgerMissing { .. }
             | Self::LedgerNewer { .. }
             | Self::LedgerOlder { .. }
@@ -154,7 +142,6 @@ impl DatabaseError {
             | Self::NoSuchTable { .. }
             | Self::NoSchema { .. }
             | Self::Refused(_)
-            | Self::Shape { .. }
             | Self::LedgerNewer { .. }
             | Self::LedgerOlder { .. }
             | Self::Migration { .. }
@@ -190,7 +177,6 @@ impl DatabaseError {
             | Self::ReadOnly { .. }
             | Self::NoSuchTable { .. }
             | Self::NoSchema { .. }
-            | Self::Shape { .. }
             | Self::LedgerMissing { .. }
             | Self::LedgerNewer { .. }
             | Self::LedgerOlder { .. }

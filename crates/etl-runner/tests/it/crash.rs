@@ -94,7 +94,8 @@ impl Case {
         let live = if ledger { self.count("select count(*) from aqueduct.load where state = 'loaded'") } else { 0 };
         let rows = if self.table_exists() { self.count("select count(*) from public.event") } else { 0 };
         let rejects = if ledger {
-            let of_live = "select count(*) from aqueduct.reject join aqueduct.load on id = load_id where state = 'loaded'";
+            let of_live =
+                "select count(*) from aqueduct.reject join aqueduct.load on id = load_id where state = 'loaded'";
             self.count(of_live)
         } else {
             0

@@ -1,4 +1,8 @@
 //! What the library and the binary promise, against real servers.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test's own steps stops the test")]
+
+mod cli;
 mod crash;
 mod database;
+mod types;

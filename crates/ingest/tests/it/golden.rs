@@ -57,7 +57,7 @@ impl Script {
     fn is(self, name: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name).with_extension("txt");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&path, &self.text).unwrap();
+            fs::write(&path, &self.text).expect("write the golden file");
             return;
         }
         let expected = fs::read_to_string(&path).unwrap_or_default();

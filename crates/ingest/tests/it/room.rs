@@ -45,7 +45,7 @@ pub(crate) struct Room {
 impl Room {
     /// With `people.toml` in it.
     pub(crate) fn new() -> Self {
-        let room = Self { directory: tempfile::tempdir().unwrap(), env: Vec::new() };
+        let room = Self { directory: tempfile::tempdir().expect("make a directory"), env: Vec::new() };
         room.with("people.toml", PIPELINE)
     }
 
@@ -61,8 +61,8 @@ impl Room {
 
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        fs::create_dir_all(path.parent().expect("below the room")).expect("make a directory");
+        fs::write(path, content).expect("write a file");
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -74,10 +74,10 @@ impl Room {
         fn collect(directory: &Path, below: &str, found: &mut Vec<(String, Vec<u8>)>) {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
                 let name = format!("{below}{}", entry.file_name().to_string_lossy());
-                if entry.file_type().unwrap().is_dir() {
+                if entry.file_type().expect("look at a file").is_dir() {
                     collect(&entry.path(), &format!("{name}/"), found);
                 } else {
-                    found.push((name, fs::read(entry.path()).unwrap()));
+                    found.push((name, fs::read(entry.path()).expect("read a file")));
                 }
             }
         }
@@ -102,17 +102,18 @@ impl Room {
 
     pub(crate) fn ingest_with_stdin(&self, args: &[&str], input: &[u8]) -> Output {
         let mut command = self.command(args);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run ingest");
         // Small enough for the pipe, so that nobody waits for anybody. It may have ended without reading.
-        let _ = child.stdin.take().unwrap().write_all(input);
+        let _ = child.stdin.take().expect("a pipe").write_all(input);
         child.wait_with_output().expect("run ingest")
     }
 
     /// The output with what differs from one machine or run to the next replaced.
     pub(crate) fn normalised(&self, bytes: &[u8]) -> String {
         let text = String::from_utf8(bytes.to_vec()).expect("output is UTF-8");
-        let directory = self.directory.path().canonicalize().unwrap();
-        let mut text = text.replace(directory.to_str().unwrap(), "<dir>");
+        let directory = self.directory.path().canonicalize().expect("the room exists");
+        let mut text = text.replace(directory.to_str().expect("a plain path"), "<dir>");
         for (name, value) in &self.env {
             if name == "AWS_ENDPOINT_URL" {
                 text = text.replace(value, "<endpoint>");

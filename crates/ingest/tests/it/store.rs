@@ -23,9 +23,9 @@ fn aws_room() -> Room {
 }
 
 fn outcomes(output: &Output) -> Vec<String> {
-    let document: serde_json::Value = serde_json::from_str(text(&output.stdout)).unwrap();
-    let files = document["files"].as_array().unwrap();
-    files.iter().map(|file| file["outcome"].as_str().unwrap().to_owned()).collect()
+    let document: serde_json::Value = serde_json::from_str(text(&output.stdout)).expect("a document");
+    let files = document["files"].as_array().expect("files");
+    files.iter().map(|file| file["outcome"].as_str().expect("an outcome").to_owned()).collect()
 }
 
 #[test]

@@ -28,11 +28,11 @@ impl Running {
 
     /// Reads all of stdout; memory is looked at while the other end still has something to write.
     pub(crate) fn read_stdout_watching_memory(&mut self) -> (u64, u64) {
-        let mut stdout = self.child.stdout.take().unwrap();
+        let mut stdout = self.child.stdout.take().expect("a pipe");
         let mut chunk = vec![0; 1 << 20];
         let (mut bytes, mut peak, mut next_look) = (0, 0, 1);
         loop {
-            let read = stdout.read(&mut chunk).unwrap();
+            let read = stdout.read(&mut chunk).expect("read from ingest");
             if read == 0 {
                 return (bytes, peak);
             }
@@ -45,13 +45,13 @@ impl Running {
     }
 
     pub(crate) fn close_stdout(&mut self) {
-        let mut stdout = self.child.stdout.take().unwrap();
-        stdout.read_exact(&mut [0; 100]).unwrap();
+        let mut stdout = self.child.stdout.take().expect("a pipe");
+        stdout.read_exact(&mut [0; 100]).expect("read from ingest");
     }
 
     pub(crate) fn stderr(&mut self) -> String {
         let mut text = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        self.child.stderr.take().expect("a pipe").read_to_string(&mut text).expect("read from ingest");
         text
     }
 
@@ -59,7 +59,7 @@ impl Running {
     pub(crate) fn wait(&mut self) -> i32 {
         let started = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.try_wait().expect("ask whether it runs") {
                 return status.code().expect("it exits by itself");
             }
             if started.elapsed() > Duration::from_secs(60) {
@@ -71,7 +71,7 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().expect("run kill");
         assert!(status.success());
     }
 }
@@ -82,12 +82,12 @@ fn peak_while_fed(args: &[&str], megabytes: usize) -> u64 {
     let mut command = room.command(args);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
-    let mut stdin = running.child.stdin.take().unwrap();
+    let mut stdin = running.child.stdin.take().expect("a pipe");
     let line = "7,\"Peña,\nAna\",1990-01-31\n";
     let chunk = line.repeat((1 << 20) / line.len());
-    stdin.write_all(b"id,name,born\n").unwrap();
+    stdin.write_all(b"id,name,born\n").expect("feed ingest");
     for _ in 0..megabytes {
-        stdin.write_all(chunk.as_bytes()).unwrap();
+        stdin.write_all(chunk.as_bytes()).expect("feed ingest");
     }
     let peak = running.peak_memory();
     drop(stdin);

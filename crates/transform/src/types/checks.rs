@@ -17,6 +17,9 @@ pub struct Checks {
     checks: Vec<Check>,
 }
 
+/// Judges how a cell compares to its bound.
+type Allows = fn(Ordering) -> bool;
+
 #[derive(Clone, Debug)]
 enum Check {
     MinLength(u64),
@@ -69,7 +72,7 @@ impl Checks {
             checks.extend(min_length.map(Check::MinLength));
             checks.extend(max_length.map(Check::MaxLength));
         }
-        let bounds: [(_, _, fn(Ordering) -> bool, _); 4] = [
+        let bounds: [(_, _, Allows, _); 4] = [
             ("minimum", minimum, Ordering::is_ge, Reason::Minimum),
             ("maximum", maximum, Ordering::is_le, Reason::Maximum),
             ("exclusiveMinimum", exclusive_minimum, Ordering::is_gt, Reason::ExclusiveMinimum),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use memchr::memmem::Finder;
-use regex::{Captures, Regex};
+use regex::Regex;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_quick};
 
 use crate::pipeline::Clean;
@@ -38,7 +38,7 @@ enum Step {
     CollapseSpaces,
     Nfc,
     Replace {
-        find: Finder<'static>,
+        find: Box<Finder<'static>>,
         with: Box<str>,
     },
     /// `with` is plain text.
@@ -113,7 +113,7 @@ impl Step {
             Clean::Nfc => Self::Nfc,
             Clean::Replace { find, .. } if find.is_empty() => return Err("replace needs a text to look for".into()),
             Clean::Replace { find, with } => {
-                Self::Replace { find: Finder::new(find).into_owned(), with: with.as_str().into() }
+                Self::Replace { find: Box::new(Finder::new(find).into_owned()), with: with.as_str().into() }
             }
             Clean::Regex { pattern, with } => {
                 let pattern = Regex::new(pattern).map_err(|error| format!("regex {pattern:?}: {error}"))?;
@@ -149,14 +149,14 @@ impl Step {
                     return Change::Same;
                 }
                 let len = find.needle().len();
-                splice(text, matches.map(|at| at..at + len), out, |_, out| out.push_str(with))
+                splice(text, matches.map(|at| at..at + len), with, out)
             }
             Self::RegexPlain { pattern, with } => {
                 let mut matches = pattern.find_iter(text).map(|found| found.range()).peekable();
                 if matches.peek().is_none() {
                     return Change::Same;
                 }
-                splice(text, matches, out, |_, out| out.push_str(with))
+                splice(text, matches, with, out)
             }
             Self::RegexGroups { pattern, with } => {
                 if !pattern.is_match(text) {
@@ -167,7 +167,7 @@ impl Step {
                 for groups in pattern.captures_iter(text) {
                     let whole = groups.get_match().range();
                     out.push_str(&text[copied..whole.start]);
-                    expand(&groups, with, out);
+                    groups.expand(with, out);
                     copied = whole.end;
                 }
                 out.push_str(&text[copied..]);
@@ -185,23 +185,14 @@ impl Step {
     }
 }
 
-fn expand(groups: &Captures<'_>, with: &str, out: &mut String) {
-    groups.expand(with, out);
-}
-
-/// Copies `text` with `write` in place of each range.
-fn splice(
-    text: &str,
-    ranges: impl Iterator<Item = Range<usize>>,
-    out: &mut String,
-    write: impl Fn(Range<usize>, &mut String),
-) -> Change {
+/// Copies `text` with `with` in place of each range.
+fn splice(text: &str, ranges: impl Iterator<Item = Range<usize>>, with: &str, out: &mut String) -> Change {
     out.clear();
     let mut copied = 0;
     for range in ranges {
         out.push_str(&text[copied..range.start]);
         copied = range.end;
-        write(range, out);
+        out.push_str(with);
     }
     out.push_str(&text[copied..]);
     Change::Written

@@ -48,7 +48,7 @@ impl Scientific {
         }
         let exponent = if negative { -exponent } else { exponent };
         let mut shortest = Shortest { digits, exponent: exponent - fraction };
-        while shortest.digits != 0 && shortest.digits % 10 == 0 {
+        while shortest.digits != 0 && shortest.digits.is_multiple_of(10) {
             shortest.digits /= 10;
             shortest.exponent += 1;
         }
@@ -207,6 +207,70 @@ pub(super) fn write(value: f64, is_single: bool, out: &mut String) {
         if digits.len() > whole {
             out.push('.');
             (whole..digits.len()).for_each(|at| out.push(digit(at)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn printed(value: f64, is_single: bool) -> String {
+        let mut out = String::new();
+        write(value, is_single, &mut out);
+        out
+    }
+
+    #[test]
+    fn floats_print_as_postgresql_prints_them() {
+        for (value, expected) in [
+            (1e23, "9.999999999999999e+22"),
+            (2e23, "1.9999999999999998e+23"),
+            (8.41e21, "8.409999999999999e+21"),
+            (9_007_199_254_740_992.0, "9.007199254740992e+15"),
+            (1_152_921_504_606_846_976.0, "1.152921504606847e+18"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (f64::MIN_POSITIVE, "2.2250738585072014e-308"),
+            (-0.0, "-0"),
+            (123_456_789_012_345.0, "123456789012345"),
+        ] {
+            assert_eq!(printed(value, false), expected);
+        }
+        for (value, expected) in [
+            (489_637.625, "489637.62"),
+            (3_403_628.25, "3.4036282e+06"),
+            (98_920_832.0, "9.892083e+07"),
+            (33_554_430.0, "3.355443e+07"),
+            (f64::from(f32::MAX), "3.4028235e+38"),
+            (f64::from(f32::from_bits(1)), "1e-45"),
+        ] {
+            assert_eq!(printed(value, true), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_printed_float_reads_back(bits: u64) {
+            let (double, single) = (f64::from_bits(bits), f32::from_bits(bits as u32));
+            prop_assume!(double.is_finite() && single.is_finite());
+            prop_assert_eq!(printed(double, false).parse(), Ok(double));
+            prop_assert_eq!(printed(f64::from(single), true).parse(), Ok(single));
+        }
+
+        #[test]
+        fn short_decimals_are_judged_as_by_printing(digits in 1_u64..1_000_000_000_000_000, cut in 0_u32..15, exponent in -22_i32..=23) {
+            let mut digits = (digits / 10_u64.pow(cut)).max(1);
+            while digits % 10 == 0 {
+                digits /= 10;
+            }
+            let decimal = Shortest { digits, exponent };
+            let text = format!("{digits}e{exponent}");
+            let double: f64 = text.parse().unwrap();
+            prop_assert_eq!(is_shortest(decimal, double, false), shortest(double, false) == decimal);
+            let single: f32 = text.parse().unwrap();
+            prop_assert_eq!(is_shortest(decimal, f64::from(single), true), shortest(f64::from(single), true) == decimal);
         }
     }
 }
