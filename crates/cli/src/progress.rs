@@ -64,8 +64,8 @@ impl Progress {
 }
 
 const WITH_TOTAL: &str =
-    "{prefix} [{bar:24}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta} {msg}";
-const WITHOUT_TOTAL: &str = "{prefix} {spinner} {binary_bytes} {binary_bytes_per_sec} {msg}";
+    "{prefix} [{bar:24}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta} {wide_msg}";
+const WITHOUT_TOTAL: &str = "{prefix} {spinner} {binary_bytes} {binary_bytes_per_sec} {wide_msg}";
 
 fn style(total: bool) -> ProgressStyle {
     // The templates are constants of ours; a mistake in one costs the layout, not the run.

@@ -6,9 +6,10 @@ use cli::Exit;
 use objects::StoreError;
 use tokio::task::JoinError;
 use transform::PlanError;
+use transform::csv::OpenError;
 
 use crate::database::{DatabaseError, NameError, ShapeProblem};
-use crate::stream::{OpenError, StreamError};
+use crate::stream::StreamError;
 
 /// Why a load stopped. Nothing of it is in the table.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,8 @@ pub enum LoadError {
     Store(#[from] StoreError),
     #[error("the object is not what the pipeline expects")]
     Open(#[from] OpenError),
+    #[error("the object is {0}")]
+    NotCsv(&'static str),
     #[error("the object does not fit the pipeline")]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -60,6 +63,7 @@ impl LoadError {
         match self {
             Self::Open(OpenError::Read(_)) => Exit::Failed,
             Self::Open(_)
+            | Self::NotCsv(_)
             | Self::Plan(_)
             | Self::TooManyRejects { .. }
             | Self::TooManyRejectsPercent { .. }
@@ -87,6 +91,7 @@ impl LoadError {
             Self::Database(error) => error.is_temporary(),
             Self::Busy => true,
             Self::Open(_)
+            | Self::NotCsv(_)
             | Self::Plan(_)
             | Self::Stream(_)
             | Self::Name(_)
@@ -110,6 +115,7 @@ impl LoadError {
             }
             Self::Database(error) => error.is_permission(),
             Self::Open(_)
+            | Self::NotCsv(_)
             | Self::Plan(_)
             | Self::Stream(_)
             | Self::Name(_)
@@ -131,6 +137,7 @@ impl LoadError {
             Self::Open(OpenError::Read(_)) => false,
             Self::Store(StoreError::Decompress(_))
             | Self::Open(_)
+            | Self::NotCsv(_)
             | Self::Plan(_)
             | Self::TooManyRejects { .. }
             | Self::TooManyRejectsPercent { .. }
@@ -169,7 +176,7 @@ impl LoadError {
             Self::Open(OpenError::Encoding { found, .. }) => {
                 vec![format!("write encoding = {:?} under [source] for such objects", found.to_lowercase())]
             }
-            Self::Open(OpenError::NotCsv(_)) => vec!["export the data as CSV and upload that".into()],
+            Self::NotCsv(_) => vec!["export the data as CSV and upload that".into()],
             Self::Plan(PlanError::MissingLabels { header, .. }) => vec![
                 format!("the header has: {}", header.join(", ")),
                 "name a label with `from`, or allow it to be missing with missing_columns = \"null\" under [drift]"

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use objects::{Compression, Decompressed, Limits, ObjectMeta, ObjectReader, Store};
+use transform::csv::Opened;
 use transform::pipeline::{Errors, Mode};
 use transform::{ColumnType, Discard, HeaderReport, Pipeline, Plan, RejectedRecord, RowRef, RowSink};
 use uuid::Uuid;
@@ -20,7 +21,7 @@ use crate::database::{
 use crate::error::LoadError;
 use crate::ledger::{Counts, NewLoad, ObjectVersion, Replaces, StoredReject, Timestamp, Totals};
 use crate::report::{LoadReport, Outcome, RejectLine, RejectTotal};
-use crate::stream::{self, Batches, Opened};
+use crate::stream::{self, Batches};
 
 /// Rows of one COPY statement, in bytes. PostgreSQL answers a COPY only at its end, so a refusal stops within one
 /// segment; larger segments gain nothing measurable.
@@ -30,9 +31,6 @@ const SHOWN_REJECTS: usize = 10;
 /// Rejects and their bytes held back before a segment is ended for their sake.
 const HELD_REJECTS: usize = 4_000;
 const HELD_REJECT_BYTES: usize = 4 * 1024 * 1024;
-/// `errors.limit.percent` is judged from this many records on: one bad record of three is no trend.
-const PERCENT_FROM: u64 = 1_000;
-
 /// A pipeline and the table it means in one database.
 #[derive(Debug)]
 pub struct Target<'a> {
@@ -138,7 +136,10 @@ async fn open(task: &Task<'_>, progress: &mut Progress) -> Result<Opened<Decompr
     let (opened, compression) = tokio::task::spawn_blocking(move || {
         let source = Decompressed::new(reader, Limits::default())?;
         let compression = source.compression();
-        Ok::<_, LoadError>((stream::open(source, &pipeline)?, compression))
+        if let Some(kind) = objects::refuse_binary(source.head()) {
+            return Err(LoadError::NotCsv(kind));
+        }
+        Ok((Opened::new(source, &pipeline)?, compression))
     })
     .await
     .map_err(LoadError::Panicked)??;
@@ -397,8 +398,8 @@ impl Progress {
     }
 
     fn note_header<R>(&mut self, opened: &Opened<R>, header: &HeaderReport) {
-        if opened.sniffed() {
-            let delimiter = char::from(opened.grammar().delimiter()).to_string();
+        if let Some(delimiter) = opened.sniffed() {
+            let delimiter = delimiter.to_string();
             self.notes.push(format!("took {delimiter:?} for the delimiter; name it under [dialect] to be sure"));
             self.note("delimiter_sniffed", delimiter);
         }
@@ -424,7 +425,7 @@ impl Progress {
         self.counts.read += read;
         self.counts.skipped += skipped;
         let mut stored = Vec::with_capacity(rejects.len());
-        let limit = task.target.pipeline.errors.limit_rows;
+        let errors = task.target.pipeline.errors;
         for reject in rejects {
             self.counts.rejected += 1;
             let reject = store_reject(plan, reject);
@@ -433,9 +434,7 @@ impl Progress {
             if self.first_rejects.len() < 100 {
                 self.first_rejects.push(reject.1.clone());
             }
-            if let Some(limit) = limit
-                && self.counts.rejected > limit
-            {
+            if let Some(limit) = errors.rows_exceeded(self.counts.rejected) {
                 return Err(LoadError::TooManyRejects { limit, line: reject.1.line, record: reject.1.record });
             }
             stored.push(reject.1);
@@ -445,11 +444,9 @@ impl Progress {
 
     fn judge_percent(&self, errors: Errors) -> Result<(), LoadError> {
         let Counts { read, rejected, .. } = self.counts;
-        match errors.limit_percent {
-            Some(limit) if read >= PERCENT_FROM && rejected as f64 * 100.0 > limit * read as f64 => {
-                Err(LoadError::TooManyRejectsPercent { limit, read, rejected })
-            }
-            _ => Ok(()),
+        match errors.percent_exceeded(read, rejected) {
+            Some(limit) => Err(LoadError::TooManyRejectsPercent { limit, read, rejected }),
+            None => Ok(()),
         }
     }
 

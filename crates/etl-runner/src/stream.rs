@@ -9,31 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
-use transform::csv::{Block, Cutter, Grammar, HeaderError, read_header, sniff_delimiter};
-use transform::{Encoding, Pipeline, Plan, RowSink, Tally, Worker};
-
-/// Bytes of one read from the source.
-const CHUNK: usize = 256 * 1024;
-/// Bytes looked at for the kind of file and its delimiter.
-const SAMPLE: usize = 64 * 1024;
-
-/// Why an object could not be read as CSV.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    #[error("it is empty")]
-    Empty,
-    #[error("it is not a CSV file: {0}")]
-    NotCsv(&'static str),
-    #[error("it starts with a {found} byte order mark, the pipeline says encoding = {expected:?}")]
-    Encoding { found: &'static str, expected: &'static str },
-    #[error("it holds blank and comment lines only, no header")]
-    NoHeader,
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    #[error("read it")]
-    Read(#[source] io::Error),
-}
+use transform::csv::{Block, Opened};
+use transform::{Plan, RowSink, Tally, Worker};
 
 /// Why a batch did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -46,134 +23,6 @@ pub enum StreamError {
     Worker { offset: u64, source: JoinError },
     #[error("the reader stopped unexpectedly")]
     Reader(#[source] JoinError),
-}
-
-/// An object of which the header was read.
-#[derive(Debug)]
-pub struct Opened<R> {
-    source: R,
-    cutter: Cutter,
-    ended: bool,
-    /// Bytes read from the source.
-    read: Arc<AtomicU64>,
-    grammar: Grammar,
-    header: Option<Vec<String>>,
-    sniffed: bool,
-}
-
-impl<R> Opened<R> {
-    pub fn grammar(&self) -> Grammar {
-        self.grammar
-    }
-
-    /// The labels, when the dialect has a header.
-    pub fn header(&self) -> Option<&[String]> {
-        self.header.as_deref()
-    }
-
-    /// Whether the delimiter was guessed.
-    pub fn sniffed(&self) -> bool {
-        self.sniffed
-    }
-
-    /// Gives the source back unread.
-    pub fn into_source(self) -> R {
-        self.source
-    }
-}
-
-/// Reads as far as the header. Blocking.
-pub fn open<R: Read>(mut source: R, pipeline: &Pipeline) -> Result<Opened<R>, OpenError> {
-    let mut sample = Vec::with_capacity(SAMPLE);
-    let mut chunk = vec![0; CHUNK];
-    let mut ended = false;
-    while sample.len() < SAMPLE && !ended {
-        let read = read_some(&mut source, &mut chunk).map_err(OpenError::Read)?;
-        sample.extend_from_slice(&chunk[..read]);
-        ended = read == 0;
-    }
-    if sample.is_empty() {
-        return Err(OpenError::Empty);
-    }
-    if let Some(kind) = objects::refuse_binary(&sample) {
-        return Err(OpenError::NotCsv(kind));
-    }
-    let encoding = pipeline.source.encoding;
-    if let Some((found, _)) = Encoding::of_bom(&sample)
-        && found != encoding
-    {
-        return Err(OpenError::Encoding { found: found.name(), expected: encoding.name() });
-    }
-
-    let (delimiter, sniffed) = match pipeline.dialect.delimiter {
-        Some(delimiter) => (delimiter, false),
-        None => {
-            let text = encoding.decode_sample(&sample);
-            (sniff_delimiter(&pipeline.dialect, &text).unwrap_or(b','), true)
-        }
-    };
-    let grammar = Grammar::new(&pipeline.dialect, delimiter);
-    let with_header = pipeline.dialect.header;
-    let mut cutter = Cutter::new(grammar, encoding, pipeline.limits.record, with_header);
-    cutter.push(&sample);
-    if ended {
-        cutter.finish();
-    }
-    let read = Arc::new(AtomicU64::new(sample.len() as u64));
-    let mut opened = Opened { source, cutter, ended, read, grammar, header: None, sniffed };
-    if !with_header {
-        return Ok(opened);
-    }
-    loop {
-        while let Some(block) = opened.cutter.next() {
-            if let Some(header) = read_header(&block, grammar, pipeline.limits.columns)? {
-                opened.header = Some(header);
-                return Ok(opened);
-            }
-        }
-        if opened.ended {
-            return Err(OpenError::NoHeader);
-        }
-        opened.fill(&mut chunk).map_err(OpenError::Read)?;
-    }
-}
-
-impl<R: Read> Opened<R> {
-    fn fill(&mut self, chunk: &mut [u8]) -> io::Result<()> {
-        match read_some(&mut self.source, chunk)? {
-            0 => {
-                self.ended = true;
-                self.cutter.finish();
-            }
-            read => {
-                self.read.fetch_add(read as u64, Ordering::Relaxed);
-                self.cutter.push(&chunk[..read]);
-            }
-        }
-        Ok(())
-    }
-
-    /// The next block; `None` at the end of the object. Blocking.
-    fn next_block(&mut self, chunk: &mut [u8]) -> io::Result<Option<Block>> {
-        loop {
-            if let Some(block) = self.cutter.next() {
-                return Ok(Some(block));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            self.fill(chunk)?;
-        }
-    }
-}
-
-fn read_some(source: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match source.read(chunk) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
 }
 
 /// What became of one block.
@@ -224,11 +73,12 @@ where
         plan: plan.clone(),
         make_sink,
     });
-    let read = Arc::clone(&opened.read);
+    let read = Arc::new(AtomicU64::new(opened.bytes()));
+    let counted = Arc::clone(&read);
     let runtime = tokio::runtime::Handle::current();
     let reader = tokio::task::spawn_blocking(move || {
-        let mut chunk = vec![0; CHUNK];
-        while let Some(block) = opened.next_block(&mut chunk)? {
+        while let Some(block) = opened.next_block()? {
+            counted.store(opened.bytes(), Ordering::Relaxed);
             let shared_by_worker = Arc::clone(&shared);
             let offset = block.offset();
             let work = runtime.spawn_blocking(move || shared_by_worker.work(block));
@@ -237,10 +87,11 @@ where
                 break;
             }
             for buffer in lock(&shared.buffers).drain(..) {
-                opened.cutter.recycle(buffer);
+                opened.recycle(buffer);
             }
         }
-        Ok(opened.source)
+        counted.store(opened.bytes(), Ordering::Relaxed);
+        Ok(opened.into_source())
     });
     Batches { pending, read, reader }
 }

@@ -1,19 +1,12 @@
 //! The full transform of one file, with nowhere for its rows to go: the same record rejects a run gives.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::Read;
 
 use objects::{Compression, Decompressed, StoreError, refuse_binary};
 use serde::Serialize;
-use transform::csv::{Block, Cutter, Grammar, HeaderError, read_header, sniff_delimiter};
-use transform::{Discard, Encoding, Pipeline, Plan, PlanError, Tally, Worker};
-
-/// Bytes of one read.
-const CHUNK: usize = 256 * 1024;
-/// Bytes a delimiter is guessed from.
-const SAMPLE: usize = 64 * 1024;
-/// `errors.limit.percent` is judged from this many records on: one bad record of three is no trend.
-const PERCENT_FROM: u64 = 1000;
+use transform::csv::{OpenError, Opened};
+use transform::{Discard, Pipeline, Plan, PlanError, Tally, Worker};
 
 /// What a check found.
 #[derive(Clone, Debug, Serialize)]
@@ -72,20 +65,23 @@ pub enum OverLimit {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    #[error("the file is empty")]
-    Empty,
     #[error("this is no CSV file: it is {advice}")]
     Binary { advice: &'static str },
-    #[error("the file starts with a {found} byte order mark, and the pipeline says encoding = {expected:?}")]
-    Encoding { found: &'static str, expected: &'static str },
-    #[error("there is no header: the file holds blank and comment lines only")]
-    NoHeader,
-    #[error(transparent)]
-    Header(#[from] HeaderError),
+    #[error("the file cannot be taken for the pipeline's CSV")]
+    Open(#[source] OpenError),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
     Read(#[from] StoreError),
+}
+
+impl From<OpenError> for CheckError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Read(error) => Self::Read(StoreError::from_read(error, "the file")),
+            error => Self::Open(error),
+        }
+    }
 }
 
 /// How far a check is.
@@ -104,16 +100,15 @@ pub fn check<R: Read>(
     progress: &mut dyn FnMut(CheckProgress),
 ) -> Result<CheckReport, CheckError> {
     refuse_other_files(source)?;
-    let mut input = Input { source, chunk: vec![0; CHUNK], bytes: 0 };
-    let mut opened = open(&mut input, pipeline)?;
+    let mut opened = Opened::new(source, pipeline)?;
     let types: Vec<_> = pipeline.schema.fields.iter().map(transform::pipeline::Field::column_type).collect();
-    let (plan, header_report) = Plan::compile(pipeline, opened.grammar, opened.header.as_deref(), &types)?;
+    let (plan, header_report) = Plan::compile(pipeline, opened.grammar(), opened.header(), &types)?;
 
     let mut worker = Worker::new(&plan);
     let mut counts = Counts::default();
-    while let Some(block) = opened.next_block(&mut input)? {
+    while let Some(block) = opened.next_block().map_err(OpenError::Read)? {
         let tally = worker.apply(&block, &mut Discard);
-        opened.cutter.recycle(block.into_buffer());
+        opened.recycle(block.into_buffer());
         counts.add(tally, &plan, shown);
         progress(CheckProgress { records: counts.records });
     }
@@ -121,25 +116,28 @@ pub fn check<R: Read>(
     let mut reject_totals: Vec<_> =
         counts.totals.into_iter().map(|((code, field), count)| RejectTotal { code, field, count }).collect();
     reject_totals.sort_by_key(|total| std::cmp::Reverse(total.count));
+    let errors = pipeline.errors;
+    let percent = || errors.percent_exceeded(counts.records, counts.rejected).map(OverLimit::Percent);
+    let over_limit = errors.rows_exceeded(counts.rejected).map(OverLimit::Rows).or_else(percent);
     Ok(CheckReport {
         records: counts.records,
         good: counts.good,
         rejected: counts.rejected,
         skipped: counts.skipped,
-        bytes: input.bytes,
+        bytes: opened.bytes(),
         reject_totals,
         first_rejects: counts.first,
         ignored_columns: header_report.ignored,
         missing_columns: header_report.missing,
-        guessed_delimiter: opened.guessed,
-        over_limit: over_limit(pipeline, counts.records, counts.rejected),
+        guessed_delimiter: opened.sniffed(),
+        over_limit,
     })
 }
 
 /// Says what a file is that is certainly no CSV, or that nothing is in it.
 pub fn refuse_other_files<R: Read>(source: &Decompressed<R>) -> Result<Compression, CheckError> {
     if source.head().is_empty() {
-        return Err(CheckError::Empty);
+        return Err(OpenError::Empty.into());
     }
     match refuse_binary(source.head()) {
         Some(advice) => Err(CheckError::Binary { advice }),
@@ -173,108 +171,6 @@ impl Counts {
                 self.first.push(RejectLine { line, record, offset, field: field.clone(), code, message });
             }
             *self.totals.entry((code, field)).or_default() += 1;
-        }
-    }
-}
-
-fn over_limit(pipeline: &Pipeline, records: u64, rejected: u64) -> Option<OverLimit> {
-    if let Some(limit) = pipeline.errors.limit_rows
-        && rejected > limit
-    {
-        return Some(OverLimit::Rows(limit));
-    }
-    match pipeline.errors.limit_percent {
-        Some(limit) if records >= PERCENT_FROM && rejected as f64 * 100.0 > limit * records as f64 => {
-            Some(OverLimit::Percent(limit))
-        }
-        _ => None,
-    }
-}
-
-struct Input<'a, R: Read> {
-    source: &'a mut Decompressed<R>,
-    chunk: Vec<u8>,
-    bytes: u64,
-}
-
-impl<R: Read> Input<'_, R> {
-    /// Some more bytes; none at the end.
-    fn read(&mut self) -> Result<&[u8], StoreError> {
-        loop {
-            match self.source.read(&mut self.chunk) {
-                Ok(read) => {
-                    self.bytes += read as u64;
-                    return Ok(&self.chunk[..read]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(StoreError::from_read(error, "the file")),
-            }
-        }
-    }
-}
-
-/// A file of which the header was read.
-struct Opened {
-    cutter: Cutter,
-    grammar: Grammar,
-    header: Option<Vec<String>>,
-    guessed: Option<char>,
-    ended: bool,
-}
-
-fn open<R: Read>(input: &mut Input<'_, R>, pipeline: &Pipeline) -> Result<Opened, CheckError> {
-    let mut sample = Vec::with_capacity(SAMPLE + CHUNK);
-    let mut ended = false;
-    while sample.len() < SAMPLE && !ended {
-        let bytes = input.read()?;
-        ended = bytes.is_empty();
-        sample.extend_from_slice(bytes);
-    }
-    let encoding = pipeline.source.encoding;
-    if let Some((found, _)) = Encoding::of_bom(&sample)
-        && found != encoding
-    {
-        return Err(CheckError::Encoding { found: found.name(), expected: encoding.name() });
-    }
-    let (delimiter, guessed) = match pipeline.dialect.delimiter {
-        Some(delimiter) => (delimiter, None),
-        None => {
-            let text = encoding.decode_sample(&sample);
-            let delimiter = sniff_delimiter(&pipeline.dialect, &text).unwrap_or(b',');
-            (delimiter, Some(char::from(delimiter)))
-        }
-    };
-    let grammar = Grammar::new(&pipeline.dialect, delimiter);
-    let with_header = pipeline.dialect.header;
-    let mut cutter = Cutter::new(grammar, encoding, pipeline.limits.record, with_header);
-    cutter.push(&sample);
-    if ended {
-        cutter.finish();
-    }
-    let mut opened = Opened { cutter, grammar, header: None, guessed, ended };
-    while with_header && opened.header.is_none() {
-        let block = opened.next_block(input)?.ok_or(CheckError::NoHeader)?;
-        opened.header = read_header(&block, grammar, pipeline.limits.columns)?;
-    }
-    Ok(opened)
-}
-
-impl Opened {
-    fn next_block<R: Read>(&mut self, input: &mut Input<'_, R>) -> Result<Option<Block>, StoreError> {
-        loop {
-            if let Some(block) = self.cutter.next() {
-                return Ok(Some(block));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            let bytes = input.read()?;
-            if bytes.is_empty() {
-                self.ended = true;
-                self.cutter.finish();
-            } else {
-                self.cutter.push(bytes);
-            }
         }
     }
 }

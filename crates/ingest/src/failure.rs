@@ -12,6 +12,7 @@ use ingest::upload::UploadError;
 use objects::StoreError;
 use serde::Serialize;
 use transform::PlanError;
+use transform::csv::OpenError;
 use transform::pipeline::Problems;
 
 use crate::report;
@@ -194,14 +195,16 @@ fn content_failure(screen: Screen, error: &CheckError, pipeline: Option<&Path>) 
     let pipeline = pipeline.map_or_else(|| PathBuf::from("the pipeline file"), Path::to_path_buf);
     let pipeline = pipeline.display();
     let screen = match error {
-        CheckError::Empty => screen.help("the export that made it has failed, or is not done yet"),
-        CheckError::NoHeader => {
+        CheckError::Open(OpenError::Empty) => screen.help("the export that made it has failed, or is not done yet"),
+        CheckError::Open(OpenError::NoHeader) => {
             screen.help(format!("is the file complete? Without a header: header = false in [dialect] of {pipeline}"))
         }
-        CheckError::Encoding { found, .. } => {
+        CheckError::Open(OpenError::Encoding { found, .. }) => {
             screen.help(format!("set encoding = \"{}\" in [source] of {pipeline}", found.to_ascii_lowercase()))
         }
-        CheckError::Header(_) => screen.help(format!("check the first lines of the file, and [dialect] in {pipeline}")),
+        CheckError::Open(OpenError::Header(_)) => {
+            screen.help(format!("check the first lines of the file, and [dialect] in {pipeline}"))
+        }
         CheckError::Plan(PlanError::MissingLabels { header, .. }) => screen
             .help(format!("the file has: {}", header.join(", ")))
             .help(format!("correct the file or the fields in {pipeline}; `from` names another label"))

@@ -67,7 +67,7 @@ impl Failure {
     }
 
     pub(super) fn interrupted(exit: Exit) -> Self {
-        Self::new(exit, Screen::error("interrupted; nothing was changed"))
+        Self::new(exit, Screen::error("interrupted"))
     }
 
     pub(super) fn runtime(source: &io::Error) -> Self {

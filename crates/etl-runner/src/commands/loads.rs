@@ -22,7 +22,7 @@ pub(super) fn loads(args: &Loads, context: &Context) -> Result<Exit, Failure> {
         args.table.as_deref().map(TableName::parse).transpose().map_err(|error| Failure::database(&error.into()))?;
     let rows = block_on(async {
         let mut database = context.open_ledger(config).await?;
-        let found = async {
+        let found: Result<_, DatabaseError> = async {
             let table = match table {
                 Some(table) => Some(database.resolve(&table).await?),
                 None => None,
@@ -33,7 +33,7 @@ pub(super) fn loads(args: &Loads, context: &Context) -> Result<Exit, Failure> {
                 states: args.state.clone(),
                 ..LoadFilter::default()
             };
-            Ok::<_, DatabaseError>(database.loads(&filter, args.limit).await?)
+            database.loads(&filter, args.limit).await
         }
         .await;
         database.close().await;

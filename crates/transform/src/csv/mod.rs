@@ -16,12 +16,14 @@
 mod cut;
 mod decode;
 mod header;
+mod open;
 mod sniff;
 
 pub use cut::{Block, Cutter, LastRecord};
 pub use decode::{Decoded, Decoder, FieldText};
 pub use header::{HeaderError, read_header};
-pub use sniff::sniff_delimiter;
+pub use open::{OpenError, Opened};
+use sniff::sniff_delimiter;
 
 use crate::pipeline::Dialect;
 

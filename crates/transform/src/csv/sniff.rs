@@ -10,7 +10,7 @@ const RECORDS: usize = 100;
 
 /// The delimiter that gives the most records of one same width above 1 in `sample`; `None` when no candidate splits
 /// anything (a file of one column).
-pub fn sniff_delimiter(dialect: &Dialect, sample: &str) -> Option<u8> {
+pub(super) fn sniff_delimiter(dialect: &Dialect, sample: &str) -> Option<u8> {
     let mut best: Option<(usize, usize, u8)> = None;
     for candidate in CANDIDATES {
         if dialect.quote == Some(candidate) || dialect.escape == Some(candidate) || dialect.comment == Some(candidate) {

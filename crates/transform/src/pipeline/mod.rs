@@ -324,6 +324,22 @@ pub struct Errors {
     pub limit_percent: Option<f64>,
 }
 
+/// `errors.limit.percent` is judged from this many records on: one bad record of three is no trend.
+const PERCENT_FROM: u64 = 1_000;
+
+impl Errors {
+    /// The limit of rows, once `rejected` is over it.
+    pub fn rows_exceeded(&self, rejected: u64) -> Option<u64> {
+        self.limit_rows.filter(|&limit| rejected > limit)
+    }
+
+    /// The limit in percent, when a file of `read` records with `rejected` rejects is over it.
+    pub fn percent_exceeded(&self, read: u64, rejected: u64) -> Option<f64> {
+        let over = |&limit: &f64| read >= PERCENT_FROM && rejected as f64 * 100.0 > limit * read as f64;
+        self.limit_percent.filter(over)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one record.

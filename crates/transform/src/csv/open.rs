@@ -1,0 +1,147 @@
+//! A stream of bytes as blocks of records: the sample, the delimiter, the header, then block after block. Blocking, and
+//! knows nothing of where the bytes come from.
+
+use std::io::{self, Read};
+
+use super::{Block, Cutter, Grammar, HeaderError, read_header, sniff_delimiter};
+use crate::encoding::Encoding;
+use crate::pipeline::Pipeline;
+
+/// Bytes of one read from the source.
+const CHUNK: usize = 256 * 1024;
+/// Bytes looked at for the delimiter.
+const SAMPLE: usize = 64 * 1024;
+
+/// Why a stream cannot be read as the pipeline's CSV.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    #[error("it is empty")]
+    Empty,
+    #[error("it starts with a {found} byte order mark, and the pipeline says encoding = {expected:?}")]
+    Encoding { found: &'static str, expected: &'static str },
+    #[error("it has no header: it holds blank and comment lines only")]
+    NoHeader,
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error("it cannot be read")]
+    Read(#[source] io::Error),
+}
+
+/// A stream of which the header was read.
+#[derive(Debug)]
+pub struct Opened<R> {
+    source: R,
+    cutter: Cutter,
+    chunk: Vec<u8>,
+    ended: bool,
+    bytes: u64,
+    grammar: Grammar,
+    header: Option<Vec<String>>,
+    is_sniffed: bool,
+}
+
+impl<R: Read> Opened<R> {
+    /// Reads as far as the header.
+    pub fn new(source: R, pipeline: &Pipeline) -> Result<Self, OpenError> {
+        let mut source = source;
+        let mut chunk = vec![0; CHUNK];
+        let mut sample = Vec::with_capacity(SAMPLE + CHUNK);
+        let mut ended = false;
+        while sample.len() < SAMPLE && !ended {
+            let read = read_some(&mut source, &mut chunk).map_err(OpenError::Read)?;
+            sample.extend_from_slice(&chunk[..read]);
+            ended = read == 0;
+        }
+        if sample.is_empty() {
+            return Err(OpenError::Empty);
+        }
+        let encoding = pipeline.source.encoding;
+        if let Some((found, _)) = Encoding::of_bom(&sample)
+            && found != encoding
+        {
+            return Err(OpenError::Encoding { found: found.name(), expected: encoding.name() });
+        }
+        let (delimiter, is_sniffed) = match pipeline.dialect.delimiter {
+            Some(delimiter) => (delimiter, false),
+            None => {
+                let text = encoding.decode_sample(&sample);
+                (sniff_delimiter(&pipeline.dialect, &text).unwrap_or(b','), true)
+            }
+        };
+        let grammar = Grammar::new(&pipeline.dialect, delimiter);
+        let with_header = pipeline.dialect.header;
+        let mut cutter = Cutter::new(grammar, encoding, pipeline.limits.record, with_header);
+        cutter.push(&sample);
+        if ended {
+            cutter.finish();
+        }
+        let bytes = sample.len() as u64;
+        let mut opened = Self { source, cutter, chunk, ended, bytes, grammar, header: None, is_sniffed };
+        while with_header && opened.header.is_none() {
+            let block = opened.next_block().map_err(OpenError::Read)?.ok_or(OpenError::NoHeader)?;
+            opened.header = read_header(&block, grammar, pipeline.limits.columns)?;
+        }
+        Ok(opened)
+    }
+
+    /// The next block of whole records; `None` at the end.
+    pub fn next_block(&mut self) -> io::Result<Option<Block>> {
+        loop {
+            if let Some(block) = self.cutter.next() {
+                return Ok(Some(block));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let read = read_some(&mut self.source, &mut self.chunk)?;
+            if read == 0 {
+                self.ended = true;
+                self.cutter.finish();
+            } else {
+                self.bytes += read as u64;
+                self.cutter.push(&self.chunk[..read]);
+            }
+        }
+    }
+}
+
+impl<R> Opened<R> {
+    pub fn grammar(&self) -> Grammar {
+        self.grammar
+    }
+
+    /// The labels, when the dialect has a header.
+    pub fn header(&self) -> Option<&[String]> {
+        self.header.as_deref()
+    }
+
+    /// The delimiter, when the pipeline names none and it was guessed.
+    pub fn sniffed(&self) -> Option<char> {
+        self.is_sniffed.then(|| char::from(self.grammar.delimiter()))
+    }
+
+    /// Bytes read so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Gives a block's buffer back.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.cutter.recycle(buffer);
+    }
+
+    /// The source, read as far as it was.
+    pub fn into_source(self) -> R {
+        self.source
+    }
+}
+
+fn read_some(source: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match source.read(chunk) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
