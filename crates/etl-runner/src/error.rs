@@ -176,7 +176,6 @@ impl LoadError {
             Self::Open(OpenError::Encoding { found, .. }) => {
                 vec![format!("write encoding = {:?} under [source] for such objects", found.to_lowercase())]
             }
-            Self::NotCsv(_) => vec!["export the data as CSV and upload that".into()],
             Self::Plan(PlanError::MissingLabels { header, .. }) => vec![
                 format!("the header has: {}", header.join(", ")),
                 "name a label with `from`, or allow it to be missing with missing_columns = \"null\" under [drift]"
@@ -195,9 +194,13 @@ impl LoadError {
             Self::TableGone { .. } => vec!["`etl-runner run --reload` loads it again".into()],
             Self::Changed { .. } => vec!["`etl-runner run --reload` takes the new bytes".into()],
             Self::Busy => vec!["try again when the other run has ended".into()],
-            Self::Store(_) | Self::Open(_) | Self::Stream(_) | Self::Database(_) | Self::Name(_) | Self::Plan(_) => {
-                Vec::new()
-            }
+            Self::NotCsv(_)
+            | Self::Store(_)
+            | Self::Open(_)
+            | Self::Stream(_)
+            | Self::Database(_)
+            | Self::Name(_)
+            | Self::Plan(_) => Vec::new(),
             Self::Panicked(_) => vec!["this is a bug of etl-runner; nothing was loaded".into()],
         }
     }

@@ -74,25 +74,18 @@ impl From<SystemTime> for Timestamp {
 impl Timestamp {
     /// Reads what [`Timestamp`] prints; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        let number = |from: usize, len: usize| text.get(from..from + len)?.parse::<i64>().ok();
-        let mark = |at: usize| text.as_bytes().get(at).copied();
-        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (26, b'Z')];
-        if text.len() != 27 || marks.iter().any(|&(at, byte)| mark(at) != Some(byte)) {
-            return None;
-        }
-        let days = days_from_civil(number(0, 4)?, number(5, 2)?, number(8, 2)?);
-        let seconds = ((days * 24 + number(11, 2)?) * 60 + number(14, 2)?) * 60 + number(17, 2)?;
-        Some(Self(seconds * 1_000_000 + number(20, 6)?))
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(Self(time.as_microsecond())).filter(|read| read.to_string() == text)
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
-        let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        let (year, month, day) = civil_from_days(days);
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) => write!(f, "{time:.6}"),
+            // Beyond the year 9999, where no clock of ours gets to.
+            Err(_) => write!(f, "{} µs", self.0),
+        }
     }
 }
 
@@ -100,24 +93,6 @@ impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-/// Days since 1970-01-01 of a date of the Gregorian calendar, counted in eras of 400 years that start on 1 March.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, of_year - (153 * shifted + 2) / 5 + 1)
 }
 
 /// One immutable content of an object, as far as the store can tell contents apart.

@@ -513,14 +513,14 @@ fn store_reject(plan: &Plan, reject: &RejectedRecord) -> (&'static str, StoredRe
 }
 
 /// Leaves a `failed` row where that helps: the same hopeless object is then not tried at each run. A failure that
-/// passes by itself, or that a person has to allow, leaves none.
+/// passes by itself, or that is not this object's, leaves none.
 async fn record_failure(
     database: &mut Database,
     task: &Task<'_>,
     progress: &mut Progress,
     error: &LoadError,
 ) -> Option<i64> {
-    if task.dry_run || error.is_temporary() || error.is_permission() {
+    if task.dry_run || error.is_temporary() || error.concerns_all() {
         return None;
     }
     let new = task.target.new_load(task.run_id, &task.version, progress.started_at);

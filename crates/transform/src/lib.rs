@@ -15,6 +15,8 @@
 
 pub mod csv;
 pub mod encoding;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod pipeline;
 mod plan;
 mod reject;

@@ -173,3 +173,6 @@ impl Place {
         self.cut = cut;
     }
 }
+
+#[cfg(test)]
+mod tests;

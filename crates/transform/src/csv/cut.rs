@@ -134,7 +134,7 @@ impl Cutter {
     }
 
     /// Ends blocks after fewer bytes, so that tests see many of them.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn with_block(mut self, block: usize) -> Self {
         self.block = block;
         self
