@@ -124,6 +124,7 @@ def timed(server, command, env):
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.monotonic() - started
+    time.sleep(0.3)  # until the postmaster has reaped the session's process, whose CPU is counted only then
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{output.decode(errors='replace')}")

@@ -28,7 +28,8 @@ BIN = ROOT / "target" / "release"
 FENCE = re.compile(r"^```(.*)$")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 DEMO = "<!-- demo -->"
-END = "\x1e"
+# Ends a file in the shell's script, and the output of a command.
+END = "end-of-what-check-docs-wrote"
 # What differs from run to run, and what stands for it.
 VOLATILE = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
@@ -59,6 +60,7 @@ class Document:
             elif fence:
                 block = []
                 self.blocks.append((marker, fence[1].strip(), number + 1, block))
+                marker = ""
             else:
                 self.prose.append((number, re.sub(r"`[^`]*`", "``", line)))
                 if line.startswith("#"):
@@ -166,11 +168,10 @@ def compare(path, number, expected, printed, command="make demo"):
         pieces[-1].pop()
     at = 0
     for index, piece in enumerate(pieces):
-        places = range(at, len(printed) - len(piece) + 1)
-        if index == 0:
-            places = places[:1]
-        if index == len(pieces) - 1:
-            places = places[-1:] if index else [0] * (len(printed) == len(piece))
+        first, last = 0, len(printed) - len(piece)
+        # Without `…` before it a piece stands at the start, without one behind it at the end.
+        places = [place for place in range(at, last + 1)
+                  if (index > 0 or place == first) and (index < len(pieces) - 1 or place == last)]
         at = next((place + len(piece) for place in places if fits(piece, printed[place:])), None)
         if at is None:
             yield "\n".join([f"{shown(path)}:{number}: `{command}` does not print this:", *indented(piece), "but:",

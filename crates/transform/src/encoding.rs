@@ -127,10 +127,30 @@ impl Encoding {
         raw
     }
 
+    /// A piece cut off at any byte, less the character of UTF-16 it ends inside of.
+    pub(crate) fn without_half(self, cut: &[u8]) -> &[u8] {
+        let lead = cut.iter().rposition(|byte| !(0x80..=0xBF).contains(byte));
+        match lead {
+            Some(lead) if self.is_utf16() => {
+                let len = match cut[lead] {
+                    0x00..=0x7F => 1,
+                    0xC0..=0xDF => 2,
+                    0xE0..=0xEF | 0xFF => 3,
+                    _ => 4,
+                };
+                if cut.len() - lead < len { &cut[..lead] } else { cut }
+            }
+            _ => cut,
+        }
+    }
+
     /// The text of raw bytes; `None` when they are not text in this encoding.
     pub(crate) fn decode(self, cut: &[u8]) -> Option<Cow<'_, str>> {
         match self {
-            Self::Utf8 | Self::Utf16Le | Self::Utf16Be => std::str::from_utf8(cut).ok().map(Cow::Borrowed),
+            Self::Utf8 | Self::Utf16Le | Self::Utf16Be => {
+                // Twice the speed of the standard library's where text is not all ASCII.
+                simdutf8::basic::from_utf8(cut).ok().map(Cow::Borrowed)
+            }
             Self::SingleByte(encoding) => encoding.decode_without_bom_handling_and_without_replacement(cut),
         }
     }

@@ -163,15 +163,15 @@ impl Plan {
         }
         row.clear();
         for column in &self.columns {
-            let cell = column
-                .apply(text, nul_free, decoder, &mut row.scratch, buffers)
+            column
+                .apply(text, nul_free, decoder, row, buffers)
                 .map_err(|reason| Fault { field: Some(column.field), reason })?;
-            row.cells.push(cell);
         }
         Ok(())
     }
 }
 
+/// Cells are pushed where they are made: handing a cell up as a value costs more than making it.
 impl Column {
     #[inline]
     fn apply(
@@ -179,53 +179,59 @@ impl Column {
         block: &str,
         nul_free: bool,
         decoder: &Decoder,
-        scratch: &mut Vec<u8>,
+        row: &mut Row,
         buffers: &mut Buffers,
-    ) -> Result<Cell, Reason> {
+    ) -> Result<(), Reason> {
         let raw = match self.position {
             Some(position) => decoder.field(block, position).text,
-            None => return self.absent(block, scratch),
+            None => return self.absent(block, row),
         };
         // Compared before and after cleaning: `" "` trimmed is as missing as `""`, and a map may not hide a "NULL".
         if self.missing.matches(raw) {
-            return self.absent(block, scratch);
+            return self.absent(block, row);
         }
         match &self.cleaner {
-            None => self.convert(raw, nul_free, block, scratch),
+            None => self.convert(raw, nul_free, block, row),
             Some(cleaner) => {
                 let cleaned = cleaner.apply(raw, buffers);
                 if self.missing.matches(cleaned.text) {
-                    return self.absent(block, scratch);
+                    return self.absent(block, row);
                 }
-                self.convert(cleaned.text, nul_free && !cleaned.rewritten, block, scratch)
+                self.convert(cleaned.text, nul_free && !cleaned.rewritten, block, row)
             }
         }
     }
 
     #[inline]
-    fn convert(&self, text: &str, nul_free: bool, block: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
-        let cell = match self.converter.convert_from(text, nul_free, scratch)? {
-            Converted::Cell(cell) => cell,
-            Converted::Text => Cell::Text(span_of(text, block, scratch)),
-        };
-        if let Some(checks) = &self.checks {
-            checks.check(cell, text, scratch)?;
+    fn convert(&self, text: &str, nul_free: bool, block: &str, row: &mut Row) -> Result<(), Reason> {
+        match self.converter.convert_from(text, nul_free, &mut row.scratch)? {
+            Converted::Text => {
+                let span = span_of(text, block, &mut row.scratch);
+                if let Some(checks) = &self.checks {
+                    checks.check(Cell::Text(span), text, &row.scratch)?;
+                }
+                row.cells.push(Cell::Text(span));
+            }
+            Converted::Cell(cell) => {
+                if let Some(checks) = &self.checks {
+                    checks.check(cell, text, &row.scratch)?;
+                }
+                row.cells.push(cell);
+            }
         }
-        Ok(cell)
+        Ok(())
     }
 
     /// No value: the default's, else NULL.
-    #[cold]
-    fn absent_with_default(&self, default: &str, block: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
-        self.convert(default, false, block, scratch)
-    }
-
     #[inline]
-    fn absent(&self, block: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
+    fn absent(&self, block: &str, row: &mut Row) -> Result<(), Reason> {
         match &self.default {
-            Some(default) => self.absent_with_default(default, block, scratch),
+            Some(default) => self.convert(default, false, block, row),
             None if self.required => Err(Reason::Required),
-            None => Ok(Cell::Null),
+            None => {
+                row.cells.push(Cell::Null);
+                Ok(())
+            }
         }
     }
 }

@@ -10,35 +10,44 @@ pub enum Side {
 }
 
 /// A range of bytes in the block or in the row's scratch. Offsets rather than references, so scratch may grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    start: u32,
-    /// The top bit is the side: it keeps a [`Cell`] at 16 bytes.
-    len: u32,
-}
+///
+/// One number (start, side, length), so that a span is written and read at once: two halves written apart and read
+/// together would stall each time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Span(u64);
 
-const SCRATCH: u32 = 1 << 31;
+const SCRATCH: u64 = 1 << 31;
+const LENGTH: u64 = SCRATCH - 1;
 
 impl Span {
     /// A range of the block. Blocks and scratch stay far below 2 GiB: a record is bounded by `limits.record`.
+    #[inline]
     pub fn block(start: usize, len: usize) -> Self {
-        debug_assert!(start < SCRATCH as usize && len < SCRATCH as usize);
-        Self { start: start as u32, len: len as u32 }
+        debug_assert!((start as u64) < SCRATCH && (len as u64) < SCRATCH);
+        Self((start as u64) << 32 | len as u64)
     }
 
     /// A range of the scratch.
+    #[inline]
     pub fn scratch(start: usize, len: usize) -> Self {
-        debug_assert!(start < SCRATCH as usize && len < SCRATCH as usize);
-        Self { start: start as u32, len: len as u32 | SCRATCH }
+        Self(Self::block(start, len).0 | SCRATCH)
     }
 
+    #[inline]
     pub fn side(self) -> Side {
-        if self.len & SCRATCH == 0 { Side::Block } else { Side::Scratch }
+        if self.0 & SCRATCH == 0 { Side::Block } else { Side::Scratch }
     }
 
+    #[inline]
     fn range(self) -> std::ops::Range<usize> {
-        let start = self.start as usize;
-        start..start + (self.len & !SCRATCH) as usize
+        let start = (self.0 >> 32) as usize;
+        start..start + (self.0 & LENGTH) as usize
+    }
+}
+
+impl std::fmt::Debug for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {:?}", self.side(), self.range())
     }
 }
 

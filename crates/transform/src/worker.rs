@@ -30,7 +30,8 @@ pub struct RejectedRecord {
     pub line: u64,
     /// Offset of its first byte in the decompressed object, before character decoding.
     pub offset: u64,
-    /// The exact bytes, without the line end; at most `limits.record` of them.
+    /// The exact bytes, without the line end; at most `limits.record` of them (counted as UTF-8 where the source is
+    /// UTF-16).
     pub raw: Vec<u8>,
     pub fault: Fault,
 }
@@ -144,11 +145,12 @@ impl Worker {
         while let [rest @ .., b'\n' | b'\r'] = raw {
             raw = rest;
         }
+        let raw = block.encoding.without_half(&raw[..raw.len().min(self.plan.limit)]);
         let rejected = RejectedRecord {
             record: block.record,
             line: block.line,
             offset: block.offset,
-            raw: block.encoding.to_raw(&raw[..raw.len().min(self.plan.limit)]),
+            raw: block.encoding.to_raw(raw),
             fault: Fault { field: None, reason: Reason::RecordTooLong },
         };
         Tally { read: 1, loaded: 0, skipped: 0, rejects: vec![rejected] }

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
 use transform::ColumnType;
 use transform::pipeline::{Clean, Mode, OnChange, Pipeline};
 
@@ -77,7 +76,6 @@ fn what_is_wrong_is_shown_where_it_stands() {
         let text = text_of(&path);
         let name = path.file_name().unwrap().to_string_lossy();
         let problems = Pipeline::parse(&text).expect_err(&name);
-        check(text.as_bytes());
         let (shown, expected) = (problems.render(&name, &text), text_of(&path.with_extension("txt")));
         assert!(shown == expected, "{name} shows:\n{shown}\nand should show:\n{expected}");
     }
@@ -288,147 +286,4 @@ fn column_types_follow_from_the_field() {
     assert_eq!(column("name = \"a\", type = \"number\", precision = [9, 3]"), ColumnType::Numeric(Some((9, 3))));
     assert_eq!(column("name = \"a\", format = \"uuid\""), ColumnType::Uuid);
     assert_eq!(column("name = \"a\", type = \"year\""), ColumnType::Int4);
-}
-
-/// What a fuzzer asks of any bytes: no panic, and problems that stand in the text.
-fn check(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    match Pipeline::parse(&text) {
-        Ok(pipeline) => {
-            assert_eq!(pipeline.fingerprint(), parse(&text).fingerprint());
-            assert!(!pipeline.schema.fields.is_empty());
-        }
-        Err(problems) => {
-            assert!(problems.iter().count() > 0);
-            let mut last = (1, 1);
-            for problem in &problems {
-                assert!(text.get(problem.span.clone()).is_some(), "{problem:?} is outside the text");
-                let before = &text[..problem.span.start];
-                let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-                let place = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
-                assert_eq!((problem.line, problem.column), place);
-                assert!(place >= last, "problems come in the order of the text");
-                last = place;
-            }
-            let shown = problems.render("p.toml", &text);
-            assert!(shown.contains('^') && shown.ends_with('\n'));
-            assert!(!problems.to_string().is_empty());
-        }
-    }
-}
-
-/// Everything a file can say, to be damaged.
-const SEED: &str = r##"version = 1
-name = "all"
-[source]
-path = "a/*.csv*"
-encoding = "windows-1252"
-on_change = "ignore"
-[dialect]
-delimiter = ";"
-quoteChar = "'"
-doubleQuote = false
-escapeChar = '\'
-skipInitialSpace = true
-header = true
-commentChar = "#"
-[schema]
-missingValues = ["", "é"]
-primaryKey = ["a", "b"]
-fields = [
-  { name = "a", from = "A", type = "integer", bareNumber = false, groupChar = ".", sqlType = "int", default = 5, constraints = { required = true, minimum = 0, maximum = 1_000 } },
-  { name = "b", type = "number", decimalChar = ",", precision = [12, 2], constraints = { exclusiveMinimum = 0.5, enum = [1.5, "2,5"] } },
-  { name = "c", format = "email", clean = ["trim", { replace = "x", with = "y" }, { regex = '(?P<n>\d+)', with = "${n}$$" }, { map = { a = "b" } }], constraints = { minLength = 1, maxLength = 9, pattern = '[a-z]+' } },
-  { name = "d", type = "boolean", trueValues = ["j"], falseValues = ["n"] },
-  { name = "e", type = "date", format = "%d/%m/%Y", constraints = { minimum = "01/02/2003" } },
-  { name = "f", type = "datetime", timezone = "Europe/Paris", constraints = { maximum = 2030-01-01T00:00:00Z } },
-  { name = "g", type = "object" },
-]
-[drift]
-new_columns = "fail"
-missing_columns = "null"
-[target]
-table = "s.t"
-create = false
-[errors]
-limit = { rows = 5, percent = 0.5 }
-[limits]
-record = "64 KiB"
-columns = 99
-"##;
-
-#[test]
-fn the_seed_of_the_property_test_is_right() {
-    parse(SEED);
-}
-
-#[derive(Clone, Debug)]
-enum Edit {
-    Delete(usize, usize),
-    Insert(usize, String),
-    Move(usize, usize, usize),
-}
-
-fn any_edit() -> impl Strategy<Value = Edit> {
-    let token = prop_oneof![
-        any::<char>().prop_map(String::from),
-        "[\\[\\]{}\"'=.,#\\\\\r\n\t ]{1,3}",
-        prop::sample::select(vec![
-            "true",
-            "-1",
-            "9999999999999999999999",
-            "1e400",
-            "nan",
-            "\"\"",
-            "[]",
-            "{}",
-            "'''",
-            "(",
-            "$1",
-            "\u{FEFF}",
-            "%",
-            "0x"
-        ])
-        .prop_map(String::from),
-    ];
-    prop_oneof![
-        (any::<usize>(), 1..20_usize).prop_map(|(at, len)| Edit::Delete(at, len)),
-        (any::<usize>(), token).prop_map(|(at, text)| Edit::Insert(at, text)),
-        (any::<usize>(), 1..60_usize, any::<usize>()).prop_map(|(from, len, to)| Edit::Move(from, len, to)),
-    ]
-}
-
-fn damaged(edits: &[Edit]) -> Vec<u8> {
-    let mut bytes = SEED.as_bytes().to_vec();
-    for edit in edits {
-        let within = |at: usize| at % (bytes.len() + 1);
-        match edit {
-            Edit::Delete(at, len) => {
-                let at = within(*at);
-                bytes.drain(at..(at + len).min(bytes.len()));
-            }
-            Edit::Insert(at, text) => {
-                let at = within(*at);
-                bytes.splice(at..at, text.bytes());
-            }
-            Edit::Move(from, len, to) => {
-                let (from, to) = (within(*from), within(*to));
-                let piece = bytes[from..(from + len).min(bytes.len())].to_vec();
-                bytes.splice(to..to, piece);
-            }
-        }
-    }
-    bytes
-}
-
-proptest! {
-    #[test]
-    fn a_damaged_file_is_read_or_explained(edits in prop::collection::vec(any_edit(), 0..6)) {
-        check(&damaged(&edits));
-    }
-
-    #[test]
-    fn any_bytes_are_read_or_explained(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        check(&bytes);
-    }
 }

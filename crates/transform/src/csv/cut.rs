@@ -411,6 +411,13 @@ impl Cutter {
         if first.is_some_and(|(content, _)| content - self.record_start <= self.limit) {
             return self.runaway(LastRecord::OverLimit);
         }
+        if let [rest @ .., b'\r'] = &self.buffer[self.record_start..]
+            && rest.len() == self.limit
+            && !self.finished
+        {
+            // A line of exactly the limit, unless no LF follows: the next byte tells.
+            return Step::NeedMore;
+        }
         // The line is kept alone in its block, so what stands before it goes first.
         self.at = self.record_start + self.limit;
         self.mode = Mode::Drop;

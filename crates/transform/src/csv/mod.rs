@@ -9,7 +9,7 @@
 //! - After the closing quote comes a delimiter, a line end or the end of the object. Anything else is a fault of the
 //!   record, whose rest is read as unquoted text.
 //! - **Runaway quotes.** A quoted field that does not close within `limits.record` or before the end of the object, or
-//!   that spans lines and closes in front of text, was most likely opened by a stray quote. The record is then its first
+//!   that closes in front of text on another line than its record starts on, was most likely opened by a stray quote. The record is then its first
 //!   line alone, a reject, and reading resumes on the next line: one stray quote costs one line, not the file.
 //! - A record longer than `limits.record` is a reject of its first line in the same way.
 

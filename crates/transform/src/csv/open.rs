@@ -65,7 +65,8 @@ impl<R: Read> Opened<R> {
         let (delimiter, is_sniffed) = match pipeline.dialect.delimiter {
             Some(delimiter) => (delimiter, false),
             None => {
-                let text = encoding.decode_sample(&sample);
+                // The same bytes however many came at once: a guess must not depend on how a source hands them out.
+                let text = encoding.decode_sample(&sample[..sample.len().min(SAMPLE)]);
                 (sniff_delimiter(&pipeline.dialect, &text).unwrap_or(b','), true)
             }
         };

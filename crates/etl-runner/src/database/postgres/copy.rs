@@ -43,7 +43,7 @@ impl RowSink for CopyEncoder {
         let out = &mut self.out;
         out.extend_from_slice(&self.count);
         for (cell, column) in row.cells.iter().zip(self.columns.iter()) {
-            encode(*cell, *column, &row, out);
+            encode(cell, *column, &row, out);
         }
         if let Some(load_id) = self.load_id {
             fixed(out, load_id.to_be_bytes());
@@ -121,8 +121,8 @@ fn fixed<const N: usize>(out: &mut Vec<u8>, value: [u8; N]) {
 }
 
 #[inline]
-fn encode(cell: Cell, column: ColumnType, row: &RowRef<'_>, out: &mut Vec<u8>) {
-    match cell {
+fn encode(cell: &Cell, column: ColumnType, row: &RowRef<'_>, out: &mut Vec<u8>) {
+    match *cell {
         Cell::Null => out.extend_from_slice(&(-1i32).to_be_bytes()),
         Cell::Text(span) | Cell::Uuid(span) | Cell::Bytes(span) => bytes(row, span, out),
         Cell::Int(value) => match column {
