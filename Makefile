@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint test-tools bench static audit
+.PHONY: help demo test check check-docs lint test-tools bench static audit
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,9 +14,14 @@ demo: ## load the files of seed-data/ into SQLite on this machine; no account, n
 
 test: test-tools lint ## install what tests need, then lint and run every test
 	$(CARGO) test --release --workspace --locked
+	@$(MAKE) --no-print-directory check-docs
 
 check: lint ## the quick part of `make test`: format, clippy, unit tests
 	$(CARGO) test --release --workspace --locked --lib --bins
+
+check-docs: ## run the commands of README and guide, follow the links of all documents
+	$(CARGO) build --release --locked -p ingest -p etl-runner
+	@scripts/check-docs.py
 
 lint:
 	$(CARGO) fmt --all --check

@@ -107,6 +107,7 @@ def check_demo(document):
         done = subprocess.run(["scripts/demo.sh"], cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
         if done.returncode:
             yield f"{shown(document.path)}:{number}: the demo ends with {done.returncode}:\n{done.stderr}"
+            continue
         yield from compare(document.path, number, expected[1:], done.stdout.splitlines())
 
 

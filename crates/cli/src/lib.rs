@@ -9,6 +9,7 @@
 //! Results go to stdout, everything else to stderr, so that `ingest check … --json | jq` sees one document and the
 //! person still sees the messages. A reader that closes the pipe early ends the output quietly.
 
+mod arguments;
 mod color;
 mod completions;
 mod escape;
@@ -21,6 +22,7 @@ mod print;
 mod progress;
 mod screen;
 
+pub use arguments::parse;
 pub use clap_complete::Shell;
 pub use color::{Color, Style};
 pub use completions::print_completions;

@@ -34,7 +34,7 @@ impl Input {
         let header = {
             let mut cutter = Cutter::new(grammar, pipeline.source.encoding, pipeline.limits.record, true);
             cutter.push(&bytes[..bytes.len().min(65_536)]);
-            read_header(&cutter.next().unwrap(), grammar, 1600).unwrap().unwrap()
+            read_header(&cutter.next().unwrap(), grammar, 1600).unwrap().0.unwrap()
         };
         let (plan, _) = Plan::compile(&pipeline, grammar, Some(&header), &columns).unwrap();
         Self { bytes, pipeline, grammar, columns, plan }

@@ -97,8 +97,8 @@ Examples:
   etl-runner run pipelines/customers.toml --reload --object customers/2026-01-31.csv
   etl-runner run pipelines/customers.toml --since 7d --limit 10
 
-Exit codes: one object that fails gives its own code (3 for its data); several objects of which some failed give 5; \
-what would fail every object (no connection, no permission, a table of another shape) ends the run with its code.")]
+Exit codes: one object that fails gives its own code (3 for its data); several objects of which some failed give 5, \
+or 75 when all failures may pass by themselves; an object left alone because it failed before gives 3; what would fail every object (no connection, no permission, a table of another shape) ends the run with its code.")]
 pub(crate) struct Run {
     /// Pipeline files (they end in .toml), and the local files to load through a single one
     #[arg(required = true, value_name = "PIPELINE|FILE")]
@@ -257,7 +257,7 @@ pub(crate) struct RejectsList {
 
 /// Write rejects with their exact records as CSV or JSON lines
 ///
-/// The column raw holds the record's bytes: as text where they are UTF-8 (encoding says utf-8), else as base64.
+/// The column raw holds the record's bytes: as text where they are plain UTF-8 (encoding says utf-8), else as base64.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

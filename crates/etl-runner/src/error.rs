@@ -165,7 +165,7 @@ impl LoadError {
             {
                 false
             }
-            Self::Shape { .. } | Self::NoTable { .. } => true,
+            Self::Shape { .. } | Self::NoTable { .. } | Self::TableGone { .. } => true,
             _ => self.is_temporary() || self.is_permission(),
         }
     }
@@ -176,11 +176,14 @@ impl LoadError {
             Self::Open(OpenError::Encoding { found, .. }) => {
                 vec![format!("write encoding = {:?} under [source] for such objects", found.to_lowercase())]
             }
-            Self::Plan(PlanError::MissingLabels { header, .. }) => vec![
-                format!("the header has: {}", header.join(", ")),
-                "name a label with `from`, or allow it to be missing with missing_columns = \"null\" under [drift]"
-                    .into(),
-            ],
+            Self::Plan(error @ PlanError::MissingLabels { .. }) => {
+                let mut help = error.help();
+                help.push(
+                    "name a label with `from`, or allow it to be missing with missing_columns = \"null\" under [drift]"
+                        .into(),
+                );
+                help
+            }
             Self::Plan(PlanError::DuplicateLabel { .. }) => vec!["rename one of the two in the file".into()],
             Self::NoTable { table } => {
                 vec![format!("make {table} with what `etl-runner ddl` prints, or set create = true under [target]")]

@@ -11,12 +11,12 @@ use std::time::{Instant, SystemTime};
 use objects::{Compression, Decompressed, Limits, ObjectMeta, ObjectReader, Store};
 use transform::csv::Opened;
 use transform::pipeline::{Errors, Mode};
-use transform::{ColumnType, Discard, HeaderReport, Pipeline, Plan, RejectedRecord, RowRef, RowSink};
+use transform::{ColumnType, Discard, HeaderReport, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally};
 use uuid::Uuid;
 
 use crate::database::{
-    Begin, CopyEncoder, CopyFormat, CopyTextEncoder, Database, LiveTable, LoadTransaction, SqliteRows, TableName,
-    compare, written_columns,
+    Begin, CopyEncoder, CopyFormat, CopyTextEncoder, Database, FAILURE_REJECT_BYTES, FAILURE_REJECTS, LiveTable,
+    LoadTransaction, SqliteRows, TableName, compare, written_columns,
 };
 use crate::error::LoadError;
 use crate::ledger::{Counts, NewLoad, ObjectVersion, Replaces, StoredReject, Timestamp, Totals};
@@ -66,6 +66,8 @@ pub async fn load(database: &mut Database, task: &Task<'_>, advance: Advance<'_>
     let outcome = match ended {
         Ok(outcome) => outcome,
         Err(error) => {
+            // What was read says how far it came; nothing of it was kept.
+            progress.counts.loaded = 0;
             let load = record_failure(database, task, &mut progress, &error).await;
             Outcome::failed(&error, load)
         }
@@ -81,7 +83,11 @@ struct Progress {
     bytes: u64,
     content_sha256: Option<String>,
     totals_by_rule: HashMap<(&'static str, Option<String>), u64>,
-    first_rejects: Vec<StoredReject>,
+    /// The first rejects as they are shown.
+    shown_rejects: Vec<RejectLine>,
+    /// The first rejects with their bytes: what a failed load keeps in the ledger.
+    kept_rejects: Vec<StoredReject>,
+    kept_bytes: usize,
     notes: Vec<String>,
     note: serde_json::Map<String, serde_json::Value>,
 }
@@ -226,10 +232,9 @@ async fn fill(
     let mut batches = stream::transform(opened, plan, workers, make);
     let mut segments = Segments::new(transaction, written_columns(pipeline), kind, spare);
     while let Some(batch) = batches.next().await? {
-        let rejects = progress.take(task, plan, &batch.tally.rejects, batch.tally.read, batch.tally.skipped)?;
-        progress.counts.loaded += batch.tally.loaded;
-        segments.take(batch.rows, rejects).await?;
         progress.bytes = batches.bytes_read();
+        let rejects = progress.take(task, plan, batch.tally)?;
+        segments.take(batch.rows, rejects).await?;
         advance(progress.bytes, progress.counts.read);
     }
     let summary = tokio::task::spawn_blocking({
@@ -256,9 +261,8 @@ async fn drain(
     advance: Advance<'_>,
 ) -> Result<(), LoadError> {
     while let Some(batch) = batches.next().await? {
-        progress.take(task, plan, &batch.tally.rejects, batch.tally.read, batch.tally.skipped)?;
-        progress.counts.loaded += batch.tally.loaded;
         progress.bytes = batches.bytes_read();
+        progress.take(task, plan, batch.tally)?;
         advance(progress.bytes, progress.counts.read);
     }
     let source = batches.finish().await?;
@@ -387,7 +391,9 @@ impl Progress {
             bytes: 0,
             content_sha256: None,
             totals_by_rule: HashMap::new(),
-            first_rejects: Vec::new(),
+            shown_rejects: Vec::new(),
+            kept_rejects: Vec::new(),
+            kept_bytes: 0,
             notes: Vec::new(),
             note: serde_json::Map::new(),
         }
@@ -398,6 +404,7 @@ impl Progress {
     }
 
     fn note_header<R>(&mut self, opened: &Opened<R>, header: &HeaderReport) {
+        self.counts.skipped += opened.skipped();
         if let Some(delimiter) = opened.sniffed() {
             let delimiter = delimiter.to_string();
             self.notes.push(format!("took {delimiter:?} for the delimiter; name it under [dialect] to be sure"));
@@ -414,32 +421,37 @@ impl Progress {
     }
 
     /// Takes a block's counts and rejects; fails at the reject that goes over the limit, in file order.
-    fn take(
-        &mut self,
-        task: &Task<'_>,
-        plan: &Plan,
-        rejects: &[RejectedRecord],
-        read: u64,
-        skipped: u64,
-    ) -> Result<Vec<StoredReject>, LoadError> {
-        self.counts.read += read;
-        self.counts.skipped += skipped;
-        let mut stored = Vec::with_capacity(rejects.len());
-        let errors = task.target.pipeline.errors;
-        for reject in rejects {
+    fn take(&mut self, task: &Task<'_>, plan: &Plan, tally: Tally) -> Result<Vec<StoredReject>, LoadError> {
+        self.counts.read += tally.read;
+        self.counts.loaded += tally.loaded;
+        self.counts.skipped += tally.skipped;
+        let mut stored = Vec::with_capacity(tally.rejects.len());
+        for reject in tally.rejects {
             self.counts.rejected += 1;
+            let code = reject.fault.reason.code().as_str();
             let reject = store_reject(plan, reject);
-            *self.totals_by_rule.entry((reject.0, reject.1.field.clone())).or_default() += 1;
-            // What a failed load may keep is bounded by the database.
-            if self.first_rejects.len() < 100 {
-                self.first_rejects.push(reject.1.clone());
+            *self.totals_by_rule.entry((code, reject.field.clone())).or_default() += 1;
+            self.keep(&reject);
+            if let Some(limit) = task.target.pipeline.errors.rows_exceeded(self.counts.rejected) {
+                return Err(LoadError::TooManyRejects { limit, line: reject.line, record: reject.record });
             }
-            if let Some(limit) = errors.rows_exceeded(self.counts.rejected) {
-                return Err(LoadError::TooManyRejects { limit, line: reject.1.line, record: reject.1.record });
-            }
-            stored.push(reject.1);
+            stored.push(reject);
         }
         Ok(stored)
+    }
+
+    /// Copies the first rejects, and no more of their bytes than a failed load may keep.
+    fn keep(&mut self, reject: &StoredReject) {
+        if self.shown_rejects.len() < SHOWN_REJECTS {
+            self.shown_rejects.push(RejectLine::from(reject));
+        }
+        // The first one too large ends it: what is kept is a beginning without gaps.
+        if self.kept_rejects.len() < FAILURE_REJECTS && self.kept_bytes < FAILURE_REJECT_BYTES {
+            self.kept_bytes += reject.raw.len();
+            if self.kept_bytes <= FAILURE_REJECT_BYTES {
+                self.kept_rejects.push(reject.clone());
+            }
+        }
     }
 
     fn judge_percent(&self, errors: Errors) -> Result<(), LoadError> {
@@ -475,7 +487,7 @@ impl Progress {
             bytes: self.bytes,
             seconds,
             reject_totals,
-            first_rejects: self.first_rejects.into_iter().take(SHOWN_REJECTS).map(RejectLine::from).collect(),
+            first_rejects: self.shown_rejects,
             notes: self.notes,
         }
     }
@@ -498,18 +510,16 @@ impl Target<'_> {
     }
 }
 
-fn store_reject(plan: &Plan, reject: &RejectedRecord) -> (&'static str, StoredReject) {
-    let code = reject.fault.reason.code().as_str();
-    let stored = StoredReject {
+fn store_reject(plan: &Plan, reject: RejectedRecord) -> StoredReject {
+    StoredReject {
         record: reject.record,
         line: reject.line,
         offset: reject.offset,
         field: plan.field(reject.fault).map(|field| field.name.clone()),
-        code: code.to_owned(),
+        code: reject.fault.reason.code().as_str().to_owned(),
         message: plan.message(reject.fault),
-        raw: reject.raw.clone(),
-    };
-    (code, stored)
+        raw: reject.raw,
+    }
 }
 
 /// Leaves a `failed` row where that helps: the same hopeless object is then not tried at each run. A failure that
@@ -526,7 +536,7 @@ async fn record_failure(
     let new = task.target.new_load(task.run_id, &task.version, progress.started_at);
     let text = error.chain();
     let recorded =
-        database.record_failure(&new, &progress.totals(), &progress.first_rejects, &text, error.is_permanent()).await;
+        database.record_failure(&new, &progress.totals(), &progress.kept_rejects, &text, error.is_permanent()).await;
     match recorded {
         Ok(id) => Some(id),
         Err(error) => {

@@ -8,14 +8,12 @@ mod config;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 // musl's own allocator is several times slower.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let config = config::Config::parse(); // exits 2 by itself, before anything is opened
+    let config: config::Config = cli::parse("etl-runner"); // exits 2 by itself, before anything is opened
     config.flags.init_logging();
     commands::execute(&config).into()
 }

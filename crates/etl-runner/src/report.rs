@@ -101,6 +101,8 @@ pub enum SkipReason {
     Failed,
     /// A newer version is loaded.
     Superseded,
+    /// Mode `replace`: a newer object fills the table.
+    NewerObject,
     /// Its bytes changed and the pipeline says `on_change = "ignore"`.
     Changed,
 }
@@ -112,6 +114,7 @@ impl SkipReason {
             Self::Undone => "it was undone; `--reload` loads it again",
             Self::Failed => "it failed before under this same pipeline; change one of the two, or use `--reload`",
             Self::Superseded => "a newer version of it is loaded",
+            Self::NewerObject => "a newer object fills the table; `--reload` puts this one in its place",
             Self::Changed => "its bytes changed and the pipeline says on_change = \"ignore\"; `--reload` loads them",
         }
     }
@@ -136,9 +139,15 @@ pub struct RejectLine {
     pub message: String,
 }
 
-impl From<StoredReject> for RejectLine {
-    fn from(reject: StoredReject) -> Self {
-        let StoredReject { line, record, offset, field, code, message, raw: _ } = reject;
-        Self { line, record, offset, field, code, message }
+impl From<&StoredReject> for RejectLine {
+    fn from(reject: &StoredReject) -> Self {
+        Self {
+            line: reject.line,
+            record: reject.record,
+            offset: reject.offset,
+            field: reject.field.clone(),
+            code: reject.code.clone(),
+            message: reject.message.clone(),
+        }
     }
 }

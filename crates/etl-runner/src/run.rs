@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use objects::{Glob, ObjectMeta, Store, StoreError};
+use objects::{Glob, Lister, ObjectMeta, Store, StoreError};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use transform::Pipeline;
@@ -17,6 +17,12 @@ use crate::report::{LoadReport, Outcome, SkipReason};
 
 /// Objects that were loaded before are counted; so many of them are named.
 const NAMED_ALREADY_LOADED: usize = 20;
+
+/// Live loads looked at to find out whether their table is still the one they went into.
+const LOOKED_AT: u32 = 1_000;
+
+/// Names of a listing that are no objects; so many of them are named.
+const SHOWN_PASSED_OVER: usize = 5;
 
 /// What a person asked of a run.
 #[derive(Clone, Debug)]
@@ -66,6 +72,8 @@ pub struct RunReport {
     pub left_out: u64,
     /// Names below the prefix that are no objects: symbolic links, unreadable files.
     pub unreadable: u64,
+    /// The first of those names, each with the reason.
+    pub passed_over: Vec<String>,
     /// In the order they were tried. Of the objects loaded before, the first ones are named.
     pub loads: Vec<LoadReport>,
     /// The run stopped before all objects were tried, because the next ones would fail the same way.
@@ -102,6 +110,12 @@ pub fn pipeline_hash(pipeline: &Pipeline) -> String {
     let meaning = format!("{}\nerrors {:?}", pipeline.fingerprint(), pipeline.errors);
     let digest = Sha256::digest(meaning.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The first names a listing passed over, with the reason.
+pub fn passed_over(lister: &Lister) -> Vec<String> {
+    let shown = lister.skipped().iter().take(SHOWN_PASSED_OVER);
+    shown.map(|skipped| format!("{}: {}", skipped.name, skipped.reason)).collect()
 }
 
 /// What the ledger keeps of an object of a store.
@@ -190,11 +204,7 @@ impl Run<'_> {
                 let version = object_version(self.store, &object);
                 match standing(&history, &version, self.target.pipeline_hash) {
                     Standing::Loaded { load, pipeline_changed } if !self.options.reload => {
-                        let gone = match &table {
-                            None => Some("is missing"),
-                            Some(_) if load.table_oid.is_some() && load.table_oid != oid => Some("was made anew"),
-                            Some(_) => None,
-                        };
+                        let gone = gone_since(load, table.is_some(), oid);
                         self.already_loaded(&object, load, pipeline_changed, gone);
                     }
                     _ => chosen.push(object),
@@ -202,6 +212,7 @@ impl Run<'_> {
             }
         }
         self.report.unreadable = lister.skipped_count();
+        self.report.passed_over = passed_over(&lister);
         chosen.sort_by(|a, b| (a.last_modified, &a.key).cmp(&(b.last_modified, &b.key)));
         if self.target.pipeline.target.mode == Mode::Replace && chosen.len() > 1 {
             self.report.left_out += chosen.len() as u64 - 1;
@@ -243,8 +254,15 @@ impl Run<'_> {
 
     async fn load_all(&mut self, chosen: Vec<ObjectMeta>) -> Result<(), RunError> {
         let count = chosen.len();
+        let gone = if count > 0 && !self.options.reload { self.table_gone().await? } else { None };
         for (index, listed) in chosen.into_iter().enumerate() {
-            let report = self.load_one(listed).await?;
+            let report = match gone {
+                Some((load, what)) => {
+                    let table = self.target.table.to_string();
+                    self.judged(&listed, Outcome::failed(&LoadError::TableGone { load, table, what }, None))
+                }
+                None => self.load_one(listed).await?,
+            };
             // What ails the network, the credentials or the database ails the next object too.
             let hopeless = matches!(report.outcome, Outcome::Failed { concerns_all: true, .. });
             self.end(report);
@@ -254,6 +272,24 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A live load whose rows are not in the table any more, because the table went or was made anew: loading other
+    /// objects into it would pass for the whole.
+    async fn table_gone(&mut self) -> Result<Option<(i64, &'static str)>, RunError> {
+        if !self.has_ledger {
+            return Ok(None);
+        }
+        let live = LoadFilter {
+            table: Some(self.target.table.clone()),
+            states: vec![LoadState::Loaded],
+            ..LoadFilter::default()
+        };
+        // The ledger before the table: a load another runner has just committed made its table before.
+        let loads = self.database.loads(&live, LOOKED_AT).await?;
+        let table = self.database.describe(self.target.table).await?;
+        let oid = table.as_ref().and_then(|table| table.oid);
+        Ok(loads.iter().find_map(|load| Some((load.id, gone_since(load, table.is_some(), oid)?))))
     }
 
     async fn load_one(&mut self, listed: ObjectMeta) -> Result<LoadReport, RunError> {
@@ -340,7 +376,9 @@ impl Run<'_> {
         let newer = self.database.loads(&live, 1).await?.into_iter().next();
         match newer {
             Some(newer) if !reload && newer.object.last_modified > version.last_modified => {
-                not(Outcome::Skipped { reason: SkipReason::Superseded, load: newer.id })
+                let same = newer.object.uri == version.uri;
+                let reason = if same { SkipReason::Superseded } else { SkipReason::NewerObject };
+                not(Outcome::Skipped { reason, load: newer.id })
             }
             _ => Ok(Decision::Load(Replaces::Table)),
         }
@@ -385,6 +423,17 @@ impl Run<'_> {
     fn end(&mut self, report: LoadReport) {
         (self.observer)(Event::Ended(&report));
         self.report.loads.push(report);
+    }
+}
+
+/// What became of the table a load's rows went into, when it is not the one that is there now.
+fn gone_since(load: &LoadRow, exists: bool, oid: Option<u32>) -> Option<&'static str> {
+    if !exists {
+        Some("is missing")
+    } else if load.table_oid.is_some() && load.table_oid != oid {
+        Some("was made anew")
+    } else {
+        None
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use objects::{Store, StoreError, StoreUrl};
 use serde::Serialize;
 
-use crate::database::{Database, DatabaseError, LiveTable, LoadFilter, RowCounts, TableName};
+use crate::database::{Database, DatabaseError, LiveTable, LoadFilter, RowCounts, TableKind, TableName};
 use crate::ledger::{Counts, LoadRow, LoadState};
 
 /// Loads asked for at a time.
@@ -27,7 +27,8 @@ impl Verification {
     /// Differences between the ledger and what is there.
     pub fn differences(&self) -> usize {
         let of_loads: usize = self.loads.iter().map(|load| load.differences.len()).sum();
-        let of_tables: usize = self.tables.iter().map(|table| table.strays.len()).sum();
+        let of_tables: usize =
+            self.tables.iter().map(|table| table.strays.len() + usize::from(table.missing > 0)).sum();
         of_loads + of_tables
     }
 }
@@ -53,6 +54,8 @@ pub struct VerifiedTable {
     pub table: String,
     /// Rows that came with no load.
     pub without_load: u64,
+    /// Without lineage: so many rows fewer than all loads that stand brought together.
+    pub missing: u64,
     pub strays: Vec<Stray>,
 }
 
@@ -139,7 +142,8 @@ pub async fn verify(
         verification.loads.extend(verifier.load(row, seen).await?);
     }
     for (shown, table) in tables {
-        verification.tables.extend(verifier.table(shown, &table, &states).await?);
+        let of_table: Vec<&LoadRow> = standing.iter().filter(|row| row.table == table).collect();
+        verification.tables.extend(verifier.table(shown, &table, &of_table, &states).await?);
     }
     Ok(verification)
 }
@@ -228,9 +232,11 @@ impl Verifier<'_> {
         &mut self,
         shown: String,
         table: &TableName,
+        standing: &[&LoadRow],
         states: &HashMap<i64, LoadState>,
     ) -> Result<Option<VerifiedTable>, DatabaseError> {
-        let Some((_, counts)) = self.counted(table).await? else { return Ok(None) };
+        let Some((live, counts)) = self.counted(table).await? else { return Ok(None) };
+        let (without_load, missing) = unattributed(&live, counts.without_load, standing);
         let mut strays = Vec::new();
         for (&load, &rows) in &counts.by_load {
             if states.get(&load) == Some(&LoadState::Loaded) {
@@ -245,8 +251,25 @@ impl Verifier<'_> {
             };
             strays.push(Stray { load, rows, state });
         }
-        Ok(Some(VerifiedTable { table: shown, without_load: counts.without_load, strays }))
+        Ok(Some(VerifiedTable { table: shown, without_load, missing, strays }))
     }
+}
+
+/// Of rows without the number of a load: how many came with none, and how many are missing. Where no row has a number
+/// only the sum can be compared. A view shows what it likes.
+fn unattributed(live: &LiveTable, rows: u64, standing: &[&LoadRow]) -> (u64, u64) {
+    if matches!(live.kind, TableKind::View | TableKind::MaterializedView) {
+        return (0, 0);
+    }
+    if live.column("_load_id").is_some() {
+        return (rows, 0);
+    }
+    let made_anew = |row: &&LoadRow| row.table_oid.is_some() && row.table_oid != live.oid;
+    if standing.is_empty() || standing.iter().any(made_anew) {
+        return (0, 0);
+    }
+    let loaded = standing.iter().map(|row| row.counts.loaded).fold(0, u64::saturating_add);
+    (rows.saturating_sub(loaded), loaded.saturating_sub(rows))
 }
 
 /// Finds objects by their address, and reads them again.

@@ -105,7 +105,7 @@ pub fn check<R: Read>(
     let (plan, header_report) = Plan::compile(pipeline, opened.grammar(), opened.header(), &types)?;
 
     let mut worker = Worker::new(&plan);
-    let mut counts = Counts::default();
+    let mut counts = Counts { skipped: opened.skipped(), ..Counts::default() };
     while let Some(block) = opened.next_block().map_err(OpenError::Read)? {
         let tally = worker.apply(&block, &mut Discard);
         opened.recycle(block.into_buffer());

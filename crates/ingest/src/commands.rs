@@ -452,13 +452,21 @@ fn generate(args: &config::Customers, terminal: Terminal) -> Result<Exit, Failur
         Err(error) if to_stdout && cli::is_closed_pipe(&error) => return Ok(Exit::Done),
         Err(error) => return Err(Failure::generate(&args.out, &error)),
     };
-    if terminal.json && !to_stdout {
-        cli::print_json("ingest generate", &summary).map_err(|error| Failure::output(&error))?;
-    } else if !terminal.quiet {
-        let line =
-            cli::document("ingest generate", &summary).map_err(|error| Failure::output(&io::Error::other(error)))?;
-        cli::print_message(format_args!("{line}\n"));
-    }
+    let document = report::GenerateDocument { exit: Exit::Done.code(), summary: &summary };
+    let written = match (terminal.json, to_stdout) {
+        (true, false) => cli::print_json("ingest generate", &document),
+        // Standard output has the rows.
+        (true, true) => cli::document("ingest generate", &document)
+            .map(|line| cli::print_message(format_args!("{line}\n")))
+            .map_err(io::Error::other),
+        (false, false) => cli::print(report::generate_text(&summary, Some(&args.out))),
+        (false, true) if !terminal.quiet => {
+            cli::print_message(report::generate_text(&summary, None));
+            Ok(())
+        }
+        (false, true) => Ok(()),
+    };
+    written.map_err(|error| Failure::output(&error))?;
     Ok(Exit::Done)
 }
 

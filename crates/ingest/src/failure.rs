@@ -28,7 +28,7 @@ pub(crate) struct Failure {
 #[derive(Serialize)]
 struct FailureDocument<'a> {
     exit: u8,
-    error: &'a Screen,
+    errors: [&'a Screen; 1],
 }
 
 impl Failure {
@@ -45,7 +45,7 @@ impl Failure {
         self.screen.show(terminal.err);
         if terminal.json {
             // With nowhere to write the document there is nothing more to say than the screen.
-            let _ = cli::print_json(command, &FailureDocument { exit: self.exit.code(), error: &self.screen });
+            let _ = cli::print_json(command, &FailureDocument { exit: self.exit.code(), errors: [&self.screen] });
         }
         self.exit
     }
@@ -205,8 +205,10 @@ fn content_failure(screen: Screen, error: &CheckError, pipeline: Option<&Path>) 
         CheckError::Open(OpenError::Header(_)) => {
             screen.help(format!("check the first lines of the file, and [dialect] in {pipeline}"))
         }
-        CheckError::Plan(PlanError::MissingLabels { header, .. }) => screen
-            .help(format!("the file has: {}", header.join(", ")))
+        CheckError::Plan(error @ PlanError::MissingLabels { .. }) => error
+            .help()
+            .into_iter()
+            .fold(screen, Screen::help)
             .help(format!("correct the file or the fields in {pipeline}; `from` names another label"))
             .help("a column that may be missing: missing_columns = \"null\" in [drift]"),
         CheckError::Plan(PlanError::DuplicateLabel { .. }) => screen.help("rename one of them in the file"),

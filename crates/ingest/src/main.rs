@@ -10,14 +10,12 @@ mod report;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 // musl's own allocator is several times slower.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let config = config::Config::parse();
+    let config: config::Config = cli::parse("ingest"); // exits 2 by itself, before anything is opened
     config.flags.init_logging();
     let terminal = config.flags.terminal();
     let exit = commands::run(&config, terminal).unwrap_or_else(|failure| failure.show(terminal, config.command.name()));

@@ -1,9 +1,11 @@
 //! Results as a person or a script reads them.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use cli::{Style, escape, human};
+use cli::{Style, escape, escape_path, human};
 use ingest::check::CheckReport;
+use ingest::generate::Summary;
 use ingest::local::Skipped;
 use ingest::upload::{Action, Outcome};
 use serde::Serialize;
@@ -217,6 +219,28 @@ pub(crate) fn notes(file: &str, report: &CheckReport) -> Vec<String> {
         notes.push(format!("{file}: a header and no records"));
     }
     notes
+}
+
+/// The document of `generate --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct GenerateDocument<'a> {
+    pub(crate) exit: u8,
+    #[serde(flatten)]
+    pub(crate) summary: &'a Summary,
+}
+
+/// `1,000 rows (139.3 KiB), 117 of them dirty, written to c.csv`.
+pub(crate) fn generate_text(summary: &Summary, file: Option<&Path>) -> String {
+    let mut text = format!("{} ({})", human::counted(summary.rows, "row", "rows"), human::bytes(summary.bytes));
+    if summary.dirty_rows > 0 {
+        let _ = write!(text, ", {} of them dirty,", human::count(summary.dirty_rows));
+    }
+    text.push_str(" written");
+    if let Some(file) = file {
+        let _ = write!(text, " to {}", escape_path(file));
+    }
+    text.push('\n');
+    text
 }
 
 /// One line for each file left aside, as long as there are few.

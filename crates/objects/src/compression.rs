@@ -82,12 +82,12 @@ pub struct Limits {
 
 impl Default for Limits {
     /// - 1 TiB decompressed.
-    /// - 300 times, from 256 MiB on. CSV of the most repetitive kind comes to about 200; zeros come to 1,000 in gzip and
+    /// - 300 times, from 32 MiB on. CSV of the most repetitive kind comes to about 200; zeros come to 1,000 in gzip and
     ///   to far more elsewhere.
     /// - A window of 8 MiB: what every level up to 19 stays within, what RFC 8878 asks of any decoder, and what fits
     ///   beside a reader's buffers in 64 MiB.
     fn default() -> Self {
-        Self { decompressed_bytes: 1 << 40, ratio: 300, ratio_from: 256 << 20, window_log: 23 }
+        Self { decompressed_bytes: 1 << 40, ratio: 300, ratio_from: 32 << 20, window_log: 23 }
     }
 }
 

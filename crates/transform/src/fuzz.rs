@@ -446,7 +446,7 @@ pub fn records(bytes: &[u8]) {
         if header_is_read {
             blocks.apply(&mut worker, &columns, block);
         } else {
-            let header = read_header(block, grammar, pipeline.limits.columns);
+            let header = read_header(block, grammar, pipeline.limits.columns).map(|(header, _)| header);
             header_is_read = header.unwrap_or_else(|error| panic!("{error}")).is_some();
         }
     });

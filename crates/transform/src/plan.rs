@@ -1,6 +1,6 @@
 //! A pipeline compiled against one header.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::csv::{Decoder, Grammar};
@@ -14,18 +14,77 @@ use crate::types::{Buffers, Checks, Cleaner, ColumnType, Converted, Converter};
 #[non_exhaustive]
 pub enum PlanError {
     #[error("the header has no column {}", names(missing))]
-    MissingLabels { missing: Vec<String>, header: Vec<String> },
-    #[error("the header names column {label:?} more than once (columns {first} and {second})")]
-    DuplicateLabel { label: String, first: usize, second: usize },
-    #[error("the header has {} the pipeline does not name, and drift.new_columns is \"fail\"", names(labels))]
-    NewLabels { labels: Vec<String> },
+    MissingLabels {
+        missing: Vec<String>,
+        /// All labels; none when no field asks for any of them, because then they may be cells of a file without a header.
+        header: Vec<String>,
+        /// Missing labels beside those of the header that differ in case or in blanks around them only.
+        alike: Vec<(String, String)>,
+    },
+    #[error("the header names {} more than once (columns {first} and {second})", column(label.as_deref()))]
+    DuplicateLabel {
+        /// `None` when no field asks for any label of the header.
+        label: Option<String>,
+        first: usize,
+        second: usize,
+    },
+    #[error("the header has {} the pipeline does not name, and drift.new_columns is \"fail\"", new_names(labels))]
+    NewLabels {
+        /// None when no field asks for any label of the header.
+        labels: Vec<String>,
+    },
     /// A field and its column do not go together; found before the first record.
     #[error("field {field:?}: {why}")]
     Field { field: String, why: String },
 }
 
+impl PlanError {
+    /// What the header has instead, as far as it may be shown: a label no field asks for may be a cell.
+    pub fn help(&self) -> Vec<String> {
+        let Self::MissingLabels { header, alike, .. } = self else { return Vec::new() };
+        let mut help: Vec<String> = alike
+            .iter()
+            .take(SHOWN_LABELS)
+            .map(|(_, found)| format!("the header has {}; names are compared exactly", shown(found)))
+            .collect();
+        if !header.is_empty() {
+            help.push(format!("the header has: {}", names(header)));
+        } else if alike.is_empty() {
+            help.push(
+                "none of the columns is a field of the pipeline; is the first line a header? header = false under \
+                 [dialect] says it is not"
+                    .into(),
+            );
+        }
+        help
+    }
+}
+
+/// Labels named of a header, and characters shown of a label: somebody else's file may have any number of either.
+const SHOWN_LABELS: usize = 20;
+const SHOWN_CHARACTERS: usize = 40;
+
+fn shown(label: &str) -> String {
+    match label.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{:?}…", &label[..end]),
+        None => format!("{label:?}"),
+    }
+}
+
 fn names(labels: &[String]) -> String {
-    labels.iter().map(|label| format!("{label:?}")).collect::<Vec<_>>().join(", ")
+    let mut text = labels.iter().take(SHOWN_LABELS).map(|label| shown(label)).collect::<Vec<_>>().join(", ");
+    if labels.len() > SHOWN_LABELS {
+        text.push_str(&format!(" and {} more", labels.len() - SHOWN_LABELS));
+    }
+    text
+}
+
+fn new_names(labels: &[String]) -> String {
+    if labels.is_empty() { "only columns".into() } else { names(labels) }
+}
+
+fn column(label: Option<&str>) -> String {
+    label.map_or_else(|| "a column".into(), |label| format!("column {}", shown(label)))
 }
 
 /// What the header had beyond and below the pipeline.
@@ -248,21 +307,32 @@ fn span_of(text: &str, block: &str, scratch: &mut Vec<u8>) -> Span {
     Span::scratch(start, text.len())
 }
 
+/// The label that was meant, when it differs in case or in blanks around it only.
+fn like(wanted: &str, header: &[String]) -> Option<String> {
+    let plain = |label: &str| label.trim().to_lowercase();
+    let wanted = plain(wanted);
+    header.iter().find(|label| plain(label) == wanted).cloned()
+}
+
 /// The position of each field's label in the header.
 fn positions(
     pipeline: &Pipeline,
     header: &[String],
     report: &mut HeaderReport,
 ) -> Result<Vec<Option<usize>>, PlanError> {
+    let fields = &pipeline.schema.fields;
+    let asked: HashSet<&str> = fields.iter().map(Field::label).collect();
+    let may_show = header.iter().any(|label| asked.contains(label.as_str()));
     let mut labels = HashMap::with_capacity(header.len());
     for (position, label) in header.iter().enumerate() {
         if let Some(first) = labels.insert(label.as_str(), position) {
-            return Err(PlanError::DuplicateLabel { label: label.clone(), first: first + 1, second: position + 1 });
+            let label = may_show.then(|| label.clone());
+            return Err(PlanError::DuplicateLabel { label, first: first + 1, second: position + 1 });
         }
     }
     let mut missing = Vec::new();
-    let mut positions = Vec::with_capacity(pipeline.schema.fields.len());
-    for field in &pipeline.schema.fields {
+    let mut positions = Vec::with_capacity(fields.len());
+    for field in fields {
         let position = labels.remove(field.label());
         if position.is_none() {
             missing.push(field.label().to_owned());
@@ -271,10 +341,15 @@ fn positions(
     }
     let ignored: Vec<String> = header.iter().filter(|label| labels.contains_key(label.as_str())).cloned().collect();
     if !missing.is_empty() && pipeline.drift.missing_columns == MissingColumns::Fail {
-        return Err(PlanError::MissingLabels { missing, header: header.to_vec() });
+        let alike = missing.iter().filter_map(|wanted| Some((wanted.clone(), like(wanted, header)?))).collect();
+        return Err(PlanError::MissingLabels {
+            missing,
+            header: if may_show { header.to_vec() } else { Vec::new() },
+            alike,
+        });
     }
     if !ignored.is_empty() && pipeline.drift.new_columns == NewColumns::Fail {
-        return Err(PlanError::NewLabels { labels: ignored });
+        return Err(PlanError::NewLabels { labels: if may_show { ignored } else { Vec::new() } });
     }
     report.ignored = ignored;
     report.missing = missing;

@@ -4,11 +4,12 @@ use std::io;
 use std::path::Path;
 
 use cli::{Exit, Screen, Style, escape, human};
-use etl_runner::database::{self, Database, DatabaseConfig, DatabaseError, DatabaseUrl, TableName};
+use etl_runner::database::{self, Database, DatabaseConfig, DatabaseError, DatabaseUrl, Lack, TableName};
 use etl_runner::ledger::{Standing, standing};
-use etl_runner::run::{object_version, pipeline_hash};
+use etl_runner::run::{self, object_version, pipeline_hash};
 use objects::{Store, StoreError};
 use serde::Serialize;
+use transform::pipeline::Mode;
 
 use super::Context;
 use super::failure::{Failure, worse};
@@ -43,6 +44,9 @@ struct StoreFinding {
     loaded: Option<u64>,
     bytes: u64,
     first: Vec<String>,
+    /// Names that would match and are no objects: the first of them, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passed_over: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,6 +60,11 @@ enum TableFinding {
         table: String,
     },
     Wrong {
+        table: String,
+        problems: Vec<TableProblem>,
+    },
+    /// It may be right, and may not be loaded.
+    NotLoadable {
         table: String,
         problems: Vec<TableProblem>,
     },
@@ -77,7 +86,7 @@ struct Document<'a> {
 }
 
 pub(super) fn check(args: &Check, context: &Context) -> Result<Exit, Failure> {
-    let config = args.database.resolve()?;
+    let config = context.resolve(&args.database)?;
     let files: Vec<_> = args.pipelines.iter().map(|path| (path.as_path(), pipelines::read(path))).collect();
     let checked = block_on(check_all(files, args, &config))?;
     let exit = checked.iter().fold(Exit::Done, |exit, checked| worse(exit, checked.exit));
@@ -194,6 +203,11 @@ impl Checked {
         let pipeline = &file.pipeline;
         let table = database.resolve(&TableName::parse(&pipeline.target.table)?).await?;
         let shown = table.to_string();
+        let lacks = database.rights(&table, pipeline.target.mode == Mode::Replace).await?;
+        if !lacks.is_empty() {
+            self.lacks(shown, lacks);
+            return Ok(table);
+        }
         let Some(live) = database.describe(&table).await? else {
             if pipeline.target.create {
                 self.table = Some(TableFinding::WillBeMade { table: shown });
@@ -224,6 +238,17 @@ impl Checked {
         Ok(table)
     }
 
+    /// What a run would be refused.
+    fn lacks(&mut self, table: String, lacks: Vec<Lack>) {
+        let exit = if lacks.iter().any(|lack| lack.is_permission) { Exit::Denied } else { Exit::Failed };
+        let details: Vec<String> =
+            lacks.iter().flat_map(|lack| [format!("  {}", lack.what), format!("      {}", lack.fix)]).collect();
+        let screen = Screen::error(format!("nothing can be loaded into {table}")).details(details.join("\n"));
+        self.add(Failure::new(exit, screen.help("an administrator can run the statements above")));
+        let problems = lacks.into_iter().map(|lack| TableProblem { what: lack.what, fix: Some(lack.fix) }).collect();
+        self.table = Some(TableFinding::NotLoadable { table, problems });
+    }
+
     async fn look_at_store(
         &mut self,
         file: &PipelineFile,
@@ -244,6 +269,7 @@ impl Checked {
             loaded: ledger.as_ref().map(|_| 0),
             bytes: 0,
             first: Vec::new(),
+            passed_over: Vec::new(),
         };
         let hash = pipeline_hash(&file.pipeline);
         let mut lister = store.list(&file.glob);
@@ -262,6 +288,7 @@ impl Checked {
                 finding.loaded = finding.loaded.map(|before| before + loaded);
             }
         }
+        finding.passed_over = run::passed_over(&lister);
         if finding.matched == 0 {
             let nearest = store.nearest_keys(file.glob.prefix(), 5).await.map_err(of_store)?;
             self.add(Failure::nothing_matches(
@@ -298,6 +325,9 @@ fn text(checked: &Checked, store: &str, database: &str, style: Style) -> String 
         if more > 0 {
             line("", format!("… and {} more", human::count(more)));
         }
+        for name in &found.passed_over {
+            line("", format!("passed over: {}", escape(name)));
+        }
     }
     match &checked.table {
         Some(TableFinding::Fits { table }) => line("table", format!("{} fits, in {}", escape(table), escape(database))),
@@ -306,6 +336,9 @@ fn text(checked: &Checked, store: &str, database: &str, style: Style) -> String 
         }
         Some(TableFinding::Wrong { table, .. }) => {
             line("table", format!("{} does not fit, in {}", escape(table), escape(database)));
+        }
+        Some(TableFinding::NotLoadable { table, .. }) => {
+            line("table", format!("{} cannot be loaded into, in {}", escape(table), escape(database)));
         }
         None => {}
     }

@@ -21,7 +21,7 @@ pub(super) fn ddl(args: &Ddl, context: &Context) -> Result<Exit, Failure> {
         (true, _) => Dialect::Sqlite,
         (_, true) => Dialect::Postgres,
         // The one a run would use.
-        (false, false) => match args.database.resolve()?.url() {
+        (false, false) => match context.resolve(&args.database)?.url() {
             DatabaseUrl::Sqlite(_) => Dialect::Sqlite,
             DatabaseUrl::Postgres(_) => Dialect::Postgres,
         },

@@ -142,9 +142,8 @@ impl Failure {
             DatabaseError::CannotOpen { .. } | DatabaseError::NotADatabase { .. } => {
                 screen.help("name another file with --database sqlite:PATH or DATABASE_URL")
             }
-            DatabaseError::ReadOnly { .. } => {
-                screen.help("for PostgreSQL: is this a standby? For SQLite: may you write the file and its directory?")
-            }
+            DatabaseError::ReadOnly { .. } => screen.help("is this a standby?"),
+            DatabaseError::ReadOnlyFile { .. } => screen.help("loading writes both: who may?"),
             DatabaseError::NoSuchLoad { .. } => screen.help("`etl-runner loads` lists them"),
             _ => screen,
         };

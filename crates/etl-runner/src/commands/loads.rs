@@ -2,7 +2,7 @@
 
 use cli::{Exit, human};
 use etl_runner::database::{DatabaseError, LoadFilter, TableName};
-use etl_runner::ledger::{LoadRow, Timestamp};
+use etl_runner::ledger::{LoadRow, LoadState, Timestamp};
 use serde::Serialize;
 
 use super::Context;
@@ -17,10 +17,10 @@ struct Document<'a> {
 }
 
 pub(super) fn loads(args: &Loads, context: &Context) -> Result<Exit, Failure> {
-    let config = args.database.resolve()?;
+    let config = context.resolve(&args.database)?;
     let table =
         args.table.as_deref().map(TableName::parse).transpose().map_err(|error| Failure::database(&error.into()))?;
-    let rows = block_on(async {
+    let mut rows = block_on(async {
         let mut database = context.open_ledger(config).await?;
         let found: Result<_, DatabaseError> = async {
             let table = match table {
@@ -40,6 +40,7 @@ pub(super) fn loads(args: &Loads, context: &Context) -> Result<Exit, Failure> {
         found.map_err(|error| Failure::database(&error))
     })??;
 
+    rows.iter_mut().for_each(nothing_committed);
     let mut columns = Columns::new(&[
         ("LOAD", Align::Right),
         ("STATE", Align::Left),
@@ -65,6 +66,13 @@ pub(super) fn loads(args: &Loads, context: &Context) -> Result<Exit, Failure> {
     let text = if rows.is_empty() { "no load matches\n".to_owned() } else { columns.render(context.terminal.out) };
     context.print(&text, &Document { loads: &rows })?;
     Ok(Exit::Done)
+}
+
+/// Of a load that failed, the ledger keeps how far it came; none of those rows is in the table.
+pub(super) fn nothing_committed(load: &mut LoadRow) {
+    if load.state == LoadState::Failed {
+        load.counts.loaded = 0;
+    }
 }
 
 /// `2026-01-31 12:34:56`

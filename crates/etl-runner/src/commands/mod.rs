@@ -20,12 +20,15 @@ mod undo;
 mod verify;
 
 use clap::CommandFactory;
-use cli::{Exit, Terminal};
-use etl_runner::database::{Database, DatabaseConfig};
+use cli::{Exit, Screen, Terminal};
+use etl_runner::database::{Database, DatabaseConfig, DatabaseUrl};
 use serde::Serialize;
 
 use crate::config::{Command, Config, DatabaseFlag, Rejects};
 use failure::Failure;
+
+/// Set for PostgreSQL and nothing else.
+const POSTGRES_VARIABLES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER"];
 
 /// Does what the command line says. Whatever happened, the person has been told when this returns.
 pub(crate) fn execute(config: &Config) -> Exit {
@@ -50,6 +53,14 @@ pub(crate) fn execute(config: &Config) -> Exit {
     ended.unwrap_or_else(|failure| failure.show(terminal, name))
 }
 
+/// A document says what the process ends with.
+#[derive(Serialize)]
+struct Ending<'a, T> {
+    exit: u8,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
 /// What every command has at hand.
 #[derive(Debug)]
 struct Context {
@@ -61,8 +72,35 @@ struct Context {
 impl Context {
     /// Writes the result for people, or the document.
     fn print(&self, text: &str, document: &impl Serialize) -> Result<(), Failure> {
-        let written = if self.terminal.json { cli::print_json(self.name, document) } else { cli::print(text) };
+        self.print_ending(Exit::Done, text, document)
+    }
+
+    /// The same for a result that has another code than 0.
+    fn print_ending(&self, exit: Exit, text: &str, document: &impl Serialize) -> Result<(), Failure> {
+        let written = if self.terminal.json {
+            cli::print_json(self.name, &Ending { exit: exit.code(), body: document })
+        } else {
+            cli::print(text)
+        };
         written.map_err(|error| Failure::output(&error))
+    }
+
+    /// Where the database is. Who has PostgreSQL's variables set may believe that to be it.
+    fn resolve(&self, flag: &DatabaseFlag) -> Result<DatabaseConfig, Failure> {
+        let config = flag.resolve()?;
+        let variable =
+            POSTGRES_VARIABLES.into_iter().find(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()));
+        if let Some(variable) = variable
+            && matches!(config.url(), DatabaseUrl::Sqlite(_))
+            && flag.database.is_none()
+            && std::env::var_os("DATABASE_URL").is_none_or(|url| url.is_empty())
+            && !self.terminal.quiet
+        {
+            Screen::note(format!("{variable} is set, but no DATABASE_URL: the database in use is {}", config.url()))
+                .help("DATABASE_URL=postgres:// is PostgreSQL as the PG* variables say")
+                .show(self.terminal.err);
+        }
+        Ok(config)
     }
 
     /// A command to type next, on the same database.

@@ -95,7 +95,7 @@ struct ListedReject {
 }
 
 pub(super) fn list(args: &RejectsList, context: &Context) -> Result<Exit, Failure> {
-    let config = args.database.resolve()?;
+    let config = context.resolve(&args.database)?;
     let loads = block_on(async {
         let mut database = context.open_ledger(config).await?;
         let listed = list_up_to(&mut database, args.load, args.limit).await;
@@ -197,8 +197,8 @@ struct Exported<'a> {
 impl<'a> Exported<'a> {
     fn new(load: &'a LoadRow, reject: &'a StoredReject) -> Self {
         let (raw, encoding) = match str::from_utf8(&reject.raw) {
-            Ok(text) => (text.to_owned(), "utf-8"),
-            Err(_) => (STANDARD.encode(&reject.raw), "base64"),
+            Ok(text) if is_plain(text) => (text.to_owned(), "utf-8"),
+            Ok(_) | Err(_) => (STANDARD.encode(&reject.raw), "base64"),
         };
         Self {
             load: load.id,
@@ -231,6 +231,11 @@ impl<'a> Exported<'a> {
     }
 }
 
+/// Without control characters but tab and line ends: UTF-16 of plain letters is valid UTF-8, full of NULs.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte >= b' ' || matches!(byte, b'\t' | b'\r' | b'\n'))
+}
+
 /// Spreadsheets run a text that begins like this. An apostrophe makes it text, and changes it.
 fn without_formula(text: &str) -> String {
     match text.chars().next() {
@@ -246,7 +251,7 @@ struct ExportDocument {
 }
 
 pub(super) fn export(args: &RejectsExport, context: &Context) -> Result<Exit, Failure> {
-    let config = args.database.resolve()?;
+    let config = context.resolve(&args.database)?;
     if args.spreadsheet_safe && args.format == ExportFormat::Jsonl {
         return Err(Failure::usage("--spreadsheet-safe is for CSV", "leave it out, or write --format csv"));
     }
@@ -306,12 +311,15 @@ async fn write_all(
     mut out: impl Write,
 ) -> Result<u64, Unwritten> {
     let mut count = 0;
-    if args.format == ExportFormat::Csv {
-        out.write_all(&csv_line(&COLUMNS).map_err(Unwritten::Output)?).map_err(Unwritten::Output)?;
-    }
+    let mut header = match args.format {
+        ExportFormat::Csv => csv_line(&COLUMNS).map_err(Unwritten::Output)?,
+        ExportFormat::Jsonl => Vec::new(),
+    };
     for load in loads {
         let mut pages = Pages::of(load.id);
         while let Some(page) = pages.next(database).await.map_err(Unwritten::Database)? {
+            // Not before the database has answered: a reader of rejects may have no right to their bytes.
+            out.write_all(&std::mem::take(&mut header)).map_err(Unwritten::Output)?;
             for reject in &page {
                 let exported = Exported::new(load, reject);
                 let line = match args.format {
@@ -323,7 +331,7 @@ async fn write_all(
             }
         }
     }
-    out.flush().map_err(Unwritten::Output)?;
+    out.write_all(&header).and_then(|()| out.flush()).map_err(Unwritten::Output)?;
     Ok(count)
 }
 
@@ -387,6 +395,13 @@ mod tests {
         }
         assert_eq!(without_formula("Ada"), "Ada");
         assert_eq!(without_formula(""), "");
+    }
+
+    #[test]
+    fn bytes_that_only_look_like_text_are_no_text() {
+        assert!(is_plain("Peña,\t\"two\r\nlines\"\n"));
+        assert!(!is_plain("1\u{0},\u{0}"));
+        assert!(!is_plain("\u{1b}[2J"));
     }
 
     #[test]

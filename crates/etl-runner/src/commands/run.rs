@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use cli::{Exit, Progress, Screen, human};
 use etl_runner::database::{Database, DatabaseConfig, DatabaseUrl};
 use etl_runner::ledger::Timestamp;
-use etl_runner::report::{LoadReport, Outcome};
+use etl_runner::report::{LoadReport, Outcome, SkipReason};
 use etl_runner::run::{Event, Options, RunError, RunReport};
 use objects::{Compression, Glob, Store};
 use serde::Serialize;
@@ -62,8 +62,8 @@ struct PipelineDocument<'a> {
 
 pub(super) fn run(args: &Run, context: &Context) -> Result<Exit, Failure> {
     // Phase 1: nothing is opened but local files.
-    let (tasks, labels) = plan(args)?;
-    let config = database_config(args)?;
+    let Planned { tasks, labels, missing } = plan(args)?;
+    let config = database_config(args, context)?;
     let options = Options {
         run_id: Uuid::now_v7(),
         reload: args.reload,
@@ -75,8 +75,9 @@ pub(super) fn run(args: &Run, context: &Context) -> Result<Exit, Failure> {
 
     // Phase 2.
     let watch = Watch::new(context, options.run_id, labels);
-    let ended = match block_on(run_all(&tasks, args, &config, &options, &watch)) {
-        Ok(ended) => ended?,
+    missing.iter().for_each(|ended| ended.outcome.as_ref().err().into_iter().for_each(|failure| watch.show(failure)));
+    let ended: Vec<Ended> = match block_on(run_all(&tasks, args, &config, &options, &watch)) {
+        Ok(ended) => missing.into_iter().chain(ended?).collect(),
         Err(Stopped::By(exit)) => return Err(watch.interrupted(exit)),
         Err(stopped) => return Err(stopped.into()),
     };
@@ -99,8 +100,8 @@ pub(super) fn run(args: &Run, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// A dry run makes no database: one that is not there yet is looked at as an empty one.
-fn database_config(args: &Run) -> Result<DatabaseConfig, Failure> {
-    let config = args.database.resolve()?;
+fn database_config(args: &Run, context: &Context) -> Result<DatabaseConfig, Failure> {
+    let config = context.resolve(&args.database)?;
     let not_there = match config.url() {
         DatabaseUrl::Sqlite(path) => !path.exists(),
         DatabaseUrl::Postgres(_) => false,
@@ -108,8 +109,17 @@ fn database_config(args: &Run) -> Result<DatabaseConfig, Failure> {
     Ok(if args.dry_run && not_there { DatabaseConfig::sqlite(Path::new(":memory:")) } else { config })
 }
 
-/// Tells pipelines from files, and looks at both. Also gives the names people know local files by.
-fn plan(args: &Run) -> Result<(Vec<Task>, HashMap<String, String>), Failure> {
+/// What there is to do.
+struct Planned {
+    tasks: Vec<Task>,
+    /// URI of a local file → its path as it was typed.
+    labels: HashMap<String, String>,
+    /// Local files that cannot be opened, beside others that can.
+    missing: Vec<Ended>,
+}
+
+/// Tells pipelines from files, and looks at both.
+fn plan(args: &Run) -> Result<Planned, Failure> {
     let (pipelines, files): (Vec<&PathBuf>, Vec<&PathBuf>) = args.inputs.iter().partition(|path| is_pipeline(path));
     let mut labels = HashMap::new();
     let mut pipelines = if pipelines.is_empty() { Vec::new() } else { read_all(pipelines)? };
@@ -130,12 +140,12 @@ fn plan(args: &Run) -> Result<(Vec<Task>, HashMap<String, String>), Failure> {
     });
     let Some(single) = single else {
         let task = |file: PipelineFile| Task { from: From::Store(file.glob.clone()), file };
-        return Ok((pipelines.into_iter().map(task).collect(), labels));
+        return Ok(Planned { tasks: pipelines.into_iter().map(task).collect(), labels, missing: Vec::new() });
     };
     let file = single?;
     if files.is_empty() {
         let glob = Glob::literal(args.object.clone().unwrap_or_default());
-        return Ok((vec![Task { file, from: From::Store(glob) }], labels));
+        return Ok(Planned { tasks: vec![Task { file, from: From::Store(glob) }], labels, missing: Vec::new() });
     }
     if args.object.is_some() || args.since.is_some() || args.limit.is_some() {
         let help = "they choose among the objects of the store; leave them out, or leave the file out";
@@ -151,10 +161,14 @@ fn plan(args: &Run) -> Result<(Vec<Task>, HashMap<String, String>), Failure> {
             Err(error) => failures.push(Failure::store(&error)),
         }
     }
-    match Failure::all(failures) {
-        Some(failure) => Err(failure),
-        None => Ok((vec![Task { file, from: From::Files(opened) }], labels)),
+    if opened.is_empty()
+        && let Some(failure) = Failure::all(std::mem::take(&mut failures))
+    {
+        return Err(failure);
     }
+    let missing =
+        failures.into_iter().map(|failure| Ended { file: file.path.clone(), outcome: Err(failure) }).collect();
+    Ok(Planned { tasks: vec![Task { file, from: From::Files(opened) }], labels, missing })
 }
 
 async fn run_all(
@@ -224,13 +238,15 @@ async fn run_task(
 }
 
 fn append(whole: &mut RunReport, part: RunReport) {
-    let RunReport { pipeline, table, matched, already_loaded, left_out, unreadable, loads, stopped_early } = part;
+    let RunReport { pipeline, table, matched, already_loaded, left_out, unreadable, passed_over, loads, stopped_early } =
+        part;
     whole.pipeline = pipeline;
     whole.table = table;
     whole.matched += matched;
     whole.already_loaded += already_loaded;
     whole.left_out += left_out;
     whole.unreadable += unreadable;
+    whole.passed_over.extend(passed_over);
     whole.loads.extend(loads);
     whole.stopped_early |= stopped_early;
 }
@@ -244,9 +260,10 @@ fn last_exit(report: &RunReport) -> Exit {
 }
 
 /// One code for all: what ended the run before its time; what failed, when all failed alike; that some failed,
-/// otherwise. What was loaded before this run is no part of it.
+/// otherwise. What was loaded before this run is no part of it; what failed before and still waits for somebody is.
 fn exit_of(ended: &[Ended]) -> Exit {
     let mut done = 0;
+    let mut failed_before = false;
     let mut failures = Vec::new();
     for ended in ended {
         match &ended.outcome {
@@ -258,6 +275,7 @@ fn exit_of(ended: &[Ended]) -> Exit {
                     match load.outcome {
                         Outcome::Failed { exit, .. } => failures.push(exit),
                         Outcome::Loaded { .. } | Outcome::WouldLoad => done += 1,
+                        Outcome::Skipped { reason: SkipReason::Failed, .. } => failed_before = true,
                         Outcome::AlreadyLoaded { .. } | Outcome::SameBytes { .. } | Outcome::Skipped { .. } => {}
                     }
                 }
@@ -265,7 +283,9 @@ fn exit_of(ended: &[Ended]) -> Exit {
         }
     }
     match failures.as_slice() {
+        [] if failed_before => Exit::DataGate,
         [] => Exit::Done,
+        all if !failed_before && all.iter().all(|exit| *exit == Exit::Temporary) => Exit::Temporary,
         [first, rest @ ..] if done == 0 && rest.iter().all(|exit| exit == first) => *first,
         _ => Exit::SomeFailed,
     }
@@ -394,7 +414,10 @@ impl<'a> Watch<'a> {
             }
             if report.unreadable > 0 && !self.context.terminal.quiet {
                 let names = human::counted(report.unreadable, "name", "names");
+                let shown: Vec<String> =
+                    report.passed_over.iter().map(|name| format!("  {}", cli::escape(name))).collect();
                 Screen::warning(format!("{names} in the store are no objects and were passed over"))
+                    .details(shown.join("\n"))
                     .help("symbolic links are not followed; hidden and unreadable files are left out")
                     .show(self.context.terminal.err);
             }
@@ -477,6 +500,24 @@ mod tests {
         assert_eq!(exit_of(&[ended(vec![failed(Exit::Failed), failed(Exit::DataGate)], false)]), Exit::SomeFailed);
         let loaded = ended(vec![Outcome::Loaded { load: 1 }], false);
         assert_eq!(exit_of(&[loaded, not_begun(Exit::Failed)]), Exit::SomeFailed);
+    }
+
+    #[test]
+    fn what_failed_before_is_not_forgotten() {
+        let before = Outcome::Skipped { reason: SkipReason::Failed, load: 1 };
+        let loaded = Outcome::Loaded { load: 2 };
+        assert_eq!(exit_of(&[ended(vec![before.clone()], false)]), Exit::DataGate);
+        assert_eq!(exit_of(&[ended(vec![before, loaded], false)]), Exit::DataGate);
+        let undone = Outcome::Skipped { reason: SkipReason::Undone, load: 1 };
+        assert_eq!(exit_of(&[ended(vec![undone], false)]), Exit::Done);
+    }
+
+    #[test]
+    fn objects_that_were_all_busy_can_be_tried_again() {
+        let busy = || failed(Exit::Temporary);
+        assert_eq!(exit_of(&[ended(vec![busy(), busy()], false)]), Exit::Temporary);
+        assert_eq!(exit_of(&[ended(vec![Outcome::Loaded { load: 1 }, busy()], false)]), Exit::Temporary);
+        assert_eq!(exit_of(&[ended(vec![busy(), failed(Exit::DataGate)], false)]), Exit::SomeFailed);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) fn setup(args: &Setup, context: &Context) -> Result<Exit, Failure> {
         context.print(&sql, &Printed { sql: sql.clone() })?;
         return Ok(Exit::Done);
     }
-    let config = args.database.resolve()?;
+    let config = context.resolve(&args.database)?;
     if matches!(config.url(), DatabaseUrl::Sqlite(_)) && roles != database::Setup::default() {
         return Err(Failure::usage(
             "SQLite has no roles",

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
-use super::loads::short_time;
+use super::loads::{nothing_committed, short_time};
 use super::rejects::Pages;
 use super::signals::block_on;
 use crate::config::Show;
@@ -29,7 +29,7 @@ struct Total {
 }
 
 pub(super) fn show(args: &Show, context: &Context) -> Result<Exit, Failure> {
-    let config = args.database.resolve()?;
+    let config = context.resolve(&args.database)?;
     let (load, totals) = block_on(async {
         let mut database = context.open_ledger(config).await?;
         let found = look(&mut database, args.load).await;
@@ -42,7 +42,8 @@ pub(super) fn show(args: &Show, context: &Context) -> Result<Exit, Failure> {
 }
 
 async fn look(database: &mut Database, id: i64) -> Result<(LoadRow, Vec<Total>), DatabaseError> {
-    let load = database.load(id).await?;
+    let mut load = database.load(id).await?;
+    nothing_committed(&mut load);
     let mut counts: HashMap<(String, Option<String>), u64> = HashMap::new();
     let mut pages = Pages::of(id);
     while let Some(page) = pages.next(database).await? {
@@ -76,7 +77,11 @@ fn text(load: &LoadRow, totals: &[Total], context: &Context) -> String {
     line("started", format!("{} UTC", short_time(load.started_at)));
     line("ended", load.finished_at.map(|at| format!("{} UTC", short_time(at))).unwrap_or_default());
     let counts = &load.counts;
-    line("records", human::count(counts.read));
+    if load.state == LoadState::Failed {
+        line("records", format!("{} read before it stopped", human::count(counts.read)));
+    } else {
+        line("records", human::count(counts.read));
+    }
     line("  loaded", human::count(counts.loaded));
     line("  rejected", human::count(counts.rejected));
     for (name, count) in [("  filtered", counts.filtered), ("  duplicates", counts.duplicates)] {
@@ -91,8 +96,11 @@ fn text(load: &LoadRow, totals: &[Total], context: &Context) -> String {
     }
     if let Some(note) = load.note.as_object() {
         for (key, value) in note {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            line(&key.replace('_', " "), value);
+            match (key.as_str(), value.as_str()) {
+                ("delimiter_sniffed", Some(delimiter)) => line("delimiter", format!("{delimiter:?} (guessed)")),
+                (_, Some(text)) => line(&key.replace('_', " "), text.to_owned()),
+                (_, None) => line(&key.replace('_', " "), value.to_string()),
+            }
         }
     }
     let stored: u64 = totals.iter().map(|total| total.count).sum();

@@ -17,7 +17,7 @@ struct Document<'a> {
 }
 
 pub(super) fn undo(args: &Undo, context: &Context) -> Result<Exit, Failure> {
-    let config = args.database.resolve()?;
+    let config = context.resolve(&args.database)?;
     let undone = block_on(async {
         let mut database: Database = context.open_ledger(config).await?;
         let undone = database.undo(args.load).await;

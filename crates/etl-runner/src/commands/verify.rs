@@ -3,6 +3,7 @@
 use std::io;
 
 use cli::{Exit, Style, escape, human};
+use etl_runner::ledger::LoadState;
 use etl_runner::verify::{self, Difference, ObjectFinding, Verification, VerifiedLoad};
 use serde::Serialize;
 
@@ -13,14 +14,13 @@ use crate::config::Verify;
 
 #[derive(Serialize)]
 struct Document<'a> {
-    exit: u8,
     differences: usize,
     #[serde(flatten)]
     verification: &'a Verification,
 }
 
 pub(super) fn verify(args: &Verify, context: &Context) -> Result<Exit, Failure> {
-    let config = args.database.resolve()?;
+    let config = context.resolve(&args.database)?;
     let mut written: io::Result<()> = Ok(());
     let mut seen = |load: &VerifiedLoad| {
         if !context.terminal.json && written.is_ok() {
@@ -36,13 +36,16 @@ pub(super) fn verify(args: &Verify, context: &Context) -> Result<Exit, Failure> 
     written.map_err(|error| Failure::output(&error))?;
     let differences = verification.differences();
     let exit = if differences > 0 { Exit::Differences } else { Exit::Done };
-    let document = Document { exit: exit.code(), differences, verification: &verification };
-    context.print(&closing_text(&verification, context.terminal.out), &document)?;
+    let document = Document { differences, verification: &verification };
+    context.print_ending(exit, &closing_text(&verification, context.terminal.out), &document)?;
     Ok(exit)
 }
 
 fn load_text(load: &VerifiedLoad, style: Style) -> String {
     let head = format!("load {}: {} → {}", load.load, escape(&load.key), escape(&load.table));
+    if load.state != LoadState::Loaded && load.differences.is_empty() {
+        return format!("{head}: nothing to verify, the load is {}\n", load.state);
+    }
     let mut facts = Vec::new();
     match load.rows {
         Some(rows) => facts.push(human::counted(rows, "row", "rows")),
@@ -86,10 +89,20 @@ fn closing_text(verification: &Verification, style: Style) -> String {
                 stray.load
             ));
         }
+        if table.missing > 0 {
+            let rows = human::counted(table.missing, "row fewer than", "rows fewer than");
+            text.push_str(&format!("{name}: {} ({rows} its loads brought)\n", style.red("differs")));
+        }
         if table.without_load > 0 {
             let rows = human::counted(table.without_load, "row", "rows");
             text.push_str(&format!("{name}: {rows} came with no load\n"));
         }
+    }
+    if let [load] = verification.loads.as_slice()
+        && load.state != LoadState::Loaded
+        && verification.differences() == 0
+    {
+        return text;
     }
     let loads = human::counted(verification.loads.len() as u64, "load", "loads");
     match verification.differences() {

@@ -44,6 +44,9 @@ pub enum DatabaseError {
     Permission { doing: String, sqlstate: String, grant: String },
     #[error("the database is read-only, cannot {doing}")]
     ReadOnly { doing: String },
+    /// SQLite writes beside the file too.
+    #[error("the database file {path} or its directory is read-only, cannot {doing}")]
+    ReadOnlyFile { path: String, doing: String },
     #[error("there is no table {table}")]
     NoSuchTable { table: String },
     /// No schema of the search path exists.
@@ -106,6 +109,7 @@ impl DatabaseError {
             | Self::NotADatabase { .. }
             | Self::Permission { .. }
             | Self::ReadOnly { .. }
+            | Self::ReadOnlyFile { .. }
             | Self::NoSuchTable { .. }
             | Self::NoSchema { .. }
             | Self::Refused(_)
@@ -131,6 +135,7 @@ impl DatabaseError {
             Self::Authentication { .. }
             | Self::Permission { .. }
             | Self::ReadOnly { .. }
+            | Self::ReadOnlyFile { .. }
             | Self::LedgerMissing { .. } => true,
             Self::Config(_)
             | Self::Name(_)
@@ -175,6 +180,7 @@ impl DatabaseError {
             | Self::NotADatabase { .. }
             | Self::Permission { .. }
             | Self::ReadOnly { .. }
+            | Self::ReadOnlyFile { .. }
             | Self::NoSuchTable { .. }
             | Self::NoSchema { .. }
             | Self::LedgerMissing { .. }
@@ -475,7 +481,7 @@ pub(super) fn of_sqlite(error: sqlx::Error, path: &str, doing: Doing<'_>) -> Dat
     // The low byte is the result code, the rest says more; https://www.sqlite.org/rescode.html
     match code & 0xFF {
         5 | 6 => DatabaseError::Busy { doing: words },
-        3 | 8 => DatabaseError::ReadOnly { doing: words },
+        3 | 8 => DatabaseError::ReadOnlyFile { path: path.to_owned(), doing: words },
         10 => DatabaseError::Sqlite { doing: words, code: format!("{code}, reading or writing the file failed") },
         13 => DatabaseError::DiskFull { doing: words, code: "SQLITE_FULL".into() },
         14 => {

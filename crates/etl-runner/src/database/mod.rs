@@ -39,8 +39,8 @@ use crate::ledger::{LoadRow, LoadState, NewLoad, StoredReject, Totals};
 
 /// A failed load keeps this many rejects, and so many bytes of them: enough to see what is wrong, small enough that a
 /// hopeless file cannot fill the ledger.
-const FAILURE_REJECTS: usize = 100;
-const FAILURE_REJECT_BYTES: usize = 1024 * 1024;
+pub(crate) const FAILURE_REJECTS: usize = 100;
+pub(crate) const FAILURE_REJECT_BYTES: usize = 1024 * 1024;
 
 /// Which SQL is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,16 @@ pub struct RowCounts {
     pub by_load: BTreeMap<i64, u64>,
     /// Rows no load wrote, or of a table without lineage.
     pub without_load: u64,
+}
+
+/// Something a load would fail for want of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    pub what: String,
+    /// What an administrator can run.
+    pub fix: String,
+    /// A right, rather than a thing.
+    pub is_permission: bool,
 }
 
 /// What an undo took back.
@@ -159,6 +169,15 @@ impl Database {
     /// What the table looks like; `None` when there is none. Takes a resolved name.
     pub async fn describe(&mut self, table: &TableName) -> Result<Option<LiveTable>, DatabaseError> {
         either!(self, inner => inner.describe(table).await)
+    }
+
+    /// What the role we are lacks for loading into this table; nothing on SQLite, where a file is open to whom may
+    /// write it. `deletes`: a load takes rows away, too. Takes a resolved name.
+    pub async fn rights(&mut self, table: &TableName, deletes: bool) -> Result<Vec<Lack>, DatabaseError> {
+        match self {
+            Self::Postgres(inner) => inner.rights(table, deletes).await,
+            Self::Sqlite(_) => Ok(Vec::new()),
+        }
     }
 
     /// The ledger's rows of these objects in this table: the live load and the newest row of each version.

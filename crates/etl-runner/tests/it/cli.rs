@@ -114,6 +114,11 @@ fn a_local_file_needs_no_store() {
     sandbox.ok("run pipelines/customers.toml exports/today.csv");
     sandbox.ok("verify");
     sandbox.refused("run pipelines/customers.toml exports/yesterday.csv", 1);
+    sandbox.write("exports/tomorrow.csv", &seed(CLEAN));
+    sandbox.note("a file that is missing does not keep the others from being loaded");
+    let three = "exports/today.csv exports/yesterday.csv exports/tomorrow.csv";
+    assert_eq!(sandbox.run(&format!("run pipelines/customers.toml {three}")).code, 5);
+    assert_eq!(sandbox.state()[0], "customers: 59 rows");
     sandbox.refused("run pipelines/customers.toml exports", 2);
     sandbox.refused("run pipelines/customers.toml pipelines/passengers.toml exports/today.csv", 2);
     sandbox.refused("run pipelines/customers.toml exports/today.csv --limit 1", 2);
@@ -182,11 +187,13 @@ fn some_objects_may_fail_and_the_others_load() {
     let answer = sandbox.run("run items.toml");
     assert_eq!(answer.code, 5);
     assert_eq!(sandbox.state(), ["item: 2 rows", "load 1: loaded", "load 2: failed", "load 3: loaded", "3 rejects"]);
-    sandbox.note("the same file fails the same way: it is left alone");
-    sandbox.ok("run items.toml");
+    sandbox.note("the same file fails the same way: it is left alone, and not forgotten");
+    assert_eq!(sandbox.run("run items.toml").code, 3);
     sandbox.ok("show 2");
+    sandbox.ok("loads");
     sandbox.ok("rejects list 2");
     sandbox.ok("verify");
+    sandbox.ok("verify 2");
     sandbox.item_pipeline("[errors]\nlimit = { rows = 3 }\n");
     sandbox.note("with a higher limit, the person has to say so");
     sandbox.ok("run items.toml --reload --object items/2.csv");
@@ -294,6 +301,10 @@ fn wrong_settings_are_refused_before_anything_is_opened() {
     sandbox.refused(&format!("{run} --since yesterday"), 2);
     sandbox.refused(&format!("{run} --object a.csv --limit 2"), 2);
     sandbox.refused("loads --state lodaed", 2);
+    sandbox.refused("loads --state lodaed --json", 2);
+    sandbox.set("PGHOST", "db.example");
+    sandbox.note("PGHOST alone does not make it PostgreSQL");
+    assert_eq!(sandbox.run("loads").code, 1);
     sandbox.set("DATABASE_SECRET", "prod/db");
     sandbox.set("DATABASE_URL", "sqlite:a.db");
     let answer = sandbox.refused(run, 2);
@@ -469,6 +480,60 @@ fn a_database_that_may_only_be_read_is_left_as_it_is() {
 }
 
 #[test]
+fn a_check_says_what_a_run_would_be_refused() {
+    let mut sandbox = Sandbox::on(Postgres::database());
+    sandbox.item_pipeline("");
+    sandbox.put("items/a.csv", b"id,price\n1,2.50\n");
+    let text = fs::read_to_string(sandbox.path("items.toml")).unwrap();
+    sandbox.write("elsewhere.toml", text.replace("\"item\"", "\"elsewhere.item\"").as_bytes());
+    sandbox.refused("check elsewhere.toml", 1);
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    let role = format!("{}_loader", database.name());
+    database.psql(&format!("create role {role} login"));
+    let url = database.url().replacen("://postgres@", &format!("://{role}@"), 1);
+    assert_ne!(url, database.url());
+    sandbox.set("DATABASE_URL", &url);
+    sandbox.mask(&role, "[ROLE]");
+    sandbox.refused("check items.toml", 4);
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    database.psql("create table item (id bigint primary key, price numeric(8,2), _load_id bigint, _record bigint)");
+    sandbox.refused("check items.toml", 4);
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    database.psql(&format!("drop table item; drop role {role}"));
+    sandbox.golden("check-rights");
+}
+
+#[test]
+fn cells_of_a_file_without_a_header_stay_out_of_messages() {
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("");
+    sandbox.put("items/1.csv", b"17,secret\n18,secret\n");
+    sandbox.put("items/2.csv", b"17,17\n");
+    sandbox.put("items/3.csv", b"ID,price\n1,2\n");
+    sandbox.put("items/4.csv", format!("id,,{}\n1,2,3\n", "x".repeat(500)).as_bytes());
+    for key in 1..=4 {
+        let answer = sandbox.run(&format!("run items.toml --object items/{key}.csv"));
+        assert_eq!(answer.code, 3);
+        assert!(!answer.stderr.contains("secret") && !answer.stderr.contains("17"), "{}", answer.stderr);
+    }
+    sandbox.golden("no-header");
+}
+
+#[test]
+fn rows_without_lineage_are_verified_by_their_sum() {
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("lineage = false\n");
+    sandbox.put("items/1.csv", b"id,price\n1,2.50\n2,3\n");
+    sandbox.put("items/2.csv", b"id,price\n3,2.50\n");
+    sandbox.ok("run items.toml");
+    sandbox.ok("verify --no-objects");
+    sandbox.sqlite("delete from item where id = 2");
+    sandbox.note("somebody deletes a row");
+    assert_eq!(sandbox.run("verify --no-objects").code, 6);
+    sandbox.golden("verify-sum");
+}
+
+#[test]
 fn a_table_of_another_shape_is_said_with_the_statements_to_paste() {
     let mut sandbox = Sandbox::on(Postgres::database());
     sandbox.item_pipeline("");
@@ -478,7 +543,7 @@ fn a_table_of_another_shape_is_said_with_the_statements_to_paste() {
     sandbox.refused("check items.toml", 1);
     let answer = sandbox.run("run items.toml");
     assert_eq!(answer.code, 1);
-    assert_eq!(sandbox.state(), ["public.item: 0 rows", "load 1: failed", "0 rejects"]);
+    assert_eq!(sandbox.state(), ["public.item: 0 rows", "0 rejects"]);
     let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
     let statements: Vec<&str> =
         answer.stderr.lines().map(str::trim).filter(|line| line.starts_with("alter ")).collect();
@@ -487,7 +552,7 @@ fn a_table_of_another_shape_is_said_with_the_statements_to_paste() {
     sandbox.note("pasted into psql, the statements are all it takes");
     sandbox.ok("check items.toml");
     sandbox.ok("run items.toml");
-    assert_eq!(sandbox.state(), ["public.item: 1 rows", "load 1: failed", "load 2: loaded", "0 rejects"]);
+    assert_eq!(sandbox.state(), ["public.item: 1 rows", "load 1: loaded", "0 rejects"]);
     sandbox.golden("other-shape-postgres");
 
     let mut sandbox = Sandbox::new();
@@ -498,7 +563,7 @@ fn a_table_of_another_shape_is_said_with_the_statements_to_paste() {
     sandbox.sqlite("create table item (id integer primary key) strict");
     let answer = sandbox.run("run items.toml");
     assert_eq!(answer.code, 1);
-    assert_eq!(sandbox.state(), ["item: 0 rows", "load 1: failed", "0 rejects"]);
+    assert_eq!(sandbox.state(), ["item: 0 rows", "0 rejects"]);
     for statement in answer.stderr.lines().map(str::trim).filter(|line| line.starts_with("alter ")) {
         sandbox.sqlite(statement);
     }

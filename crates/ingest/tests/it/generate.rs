@@ -25,7 +25,7 @@ fn the_same_rows_and_seed_give_the_same_file() {
 #[test]
 fn another_reader_finds_the_rows_and_the_dirt_the_summary_names() {
     let room = Room::new();
-    let output = room.ingest(&["generate", "customers", "--rows", "20000", "--seed", "4", "--dirty", "0.02"]);
+    let output = room.ingest(&["generate", "customers", "--rows", "20000", "--seed", "4", "--dirty", "0.02", "--json"]);
     let summary: serde_json::Value = serde_json::from_str(text(&output.stderr)).unwrap();
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(output.stdout.as_slice());
     let columns = reader.headers().unwrap().len();
@@ -74,8 +74,8 @@ fn our_own_pipeline_takes_clean_rows_and_rejects_exactly_the_dirty_ones() {
     let room = Room::new();
     for (dirty, name) in [("0", "clean.csv"), ("0.01", "dirty.csv")] {
         let generate = ["generate", "customers", "--rows", "20000", "--seed", "6", "--dirty", dirty, "--out", name];
-        let output = room.ingest(&generate);
-        let summary: serde_json::Value = serde_json::from_str(text(&output.stderr)).unwrap();
+        let output = room.ingest(&[&generate[..], &["--json"]].concat());
+        let summary: serde_json::Value = serde_json::from_str(text(&output.stdout)).unwrap();
         let output = room.ingest(&["check", name, "--pipeline", pipeline, "--json"]);
         let document: serde_json::Value = serde_json::from_str(text(&output.stdout)).unwrap();
         let report = &document["files"][0];

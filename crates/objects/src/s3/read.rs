@@ -2,9 +2,12 @@
 //!
 //! Each range has a bounded queue large enough for all its bytes, so a slow reader never holds a connection open: once a
 //! range is asked for, it comes in at the network's pace and the connection is free again.
+//!
+//! The pieces a range waits in come back from the reader and are filled again. Made anew they would be got on one thread
+//! and given back on another, and an allocator keeps several times of what we hold.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
@@ -20,8 +23,8 @@ use crate::reader::Source;
 use crate::{Cause, ObjectMeta, ObjectReader, StoreError, Version};
 
 /// Bytes of one request.
-pub(crate) const RANGE_BYTES: u64 = 8 << 20;
-/// Requests whose bytes may be in memory at once, those being read from included: 16 MiB of the runner's 64.
+pub(crate) const RANGE_BYTES: u64 = 4 << 20;
+/// Requests whose bytes may be in memory at once, those being read from included: 8 MiB of the runner's 64.
 pub(crate) const RANGES_IN_FLIGHT: usize = 2;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Tries without a single byte coming in.
@@ -39,7 +42,26 @@ pub(crate) struct RangedRead {
     taken: usize,
     /// Bytes still to come.
     left: u64,
+    spare: Spare,
     work: AbortHandle,
+}
+
+/// Pieces that were read, to be filled again. Never more than are in flight, for a piece is made only when none is here.
+#[derive(Clone, Debug, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES))
+    }
+
+    fn put(&self, mut chunk: Vec<u8>) {
+        if chunk.capacity() > 0 {
+            chunk.clear();
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -52,13 +74,15 @@ struct QueuedRange {
 
 impl S3Store {
     pub(crate) async fn reader(&self, meta: &ObjectMeta) -> Result<ObjectReader, StoreError> {
-        let fetch = Fetch { store: self.clone(), meta: meta.clone(), uri: self.uri_of(&meta.key) };
+        let spare = Spare::default();
+        let fetch =
+            Fetch { store: self.clone(), meta: meta.clone(), uri: self.uri_of(&meta.key), spare: spare.clone() };
         // The first answer comes before the reader, so that a missing right or a changed object is reported at once.
         let first = fetch.open_first().await?;
         let (queue, ranges) = mpsc::channel(1);
         let uri = fetch.uri.clone();
         let work = tokio::spawn(read_ahead(Arc::new(fetch), first, queue)).abort_handle();
-        let reader = RangedRead { ranges, current: None, chunk: Vec::new(), taken: 0, left: meta.size, work };
+        let reader = RangedRead { ranges, current: None, chunk: Vec::new(), taken: 0, left: meta.size, spare, work };
         Ok(ObjectReader::new(Source::S3(reader), uri, meta.clone()))
     }
 }
@@ -70,8 +94,9 @@ impl RangedRead {
             if self.left == 0 {
                 return Ok(0);
             }
-            self.chunk = self.next_chunk()?;
+            self.spare.put(std::mem::take(&mut self.chunk));
             self.taken = 0;
+            self.chunk = self.next_chunk()?;
         }
         let rest = &self.chunk[self.taken..];
         let length = rest.len().min(buffer.len());
@@ -131,6 +156,7 @@ struct Fetch {
     store: S3Store,
     meta: ObjectMeta,
     uri: String,
+    spare: Spare,
 }
 
 enum Stop {
@@ -246,7 +272,7 @@ impl Fetch {
         end: u64,
         queue: &mpsc::Sender<Result<Vec<u8>, StoreError>>,
     ) -> Result<(), Stop> {
-        let mut chunk = Vec::with_capacity(CHUNK_BYTES.min((end - *at) as usize));
+        let mut chunk = self.spare.take();
         loop {
             let next = tokio::time::timeout(STALL_TIMEOUT, body.next()).await;
             let stop = match next {
@@ -260,8 +286,7 @@ impl Fetch {
                         chunk.extend_from_slice(now);
                         bytes = later;
                         if chunk.len() == CHUNK_BYTES {
-                            let room = CHUNK_BYTES.min((end - *at) as usize - chunk.len());
-                            send(queue, std::mem::replace(&mut chunk, Vec::with_capacity(room)), at).await?;
+                            send(queue, std::mem::replace(&mut chunk, self.spare.take()), at).await?;
                         }
                     }
                     continue;
@@ -279,7 +304,9 @@ impl Fetch {
                 Err(_) => Some(StoreError::Timeout { action: ACTION, endpoint: self.store.endpoint.clone() }),
             };
             // What came before it broke is good: the next try starts behind it.
-            if !chunk.is_empty() {
+            if chunk.is_empty() {
+                self.spare.put(chunk);
+            } else {
                 send(queue, chunk, at).await?;
             }
             return stop.map_or(Ok(()), |error| Err(Stop::Failed(error)));

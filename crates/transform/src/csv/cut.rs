@@ -91,6 +91,8 @@ pub struct Cutter {
     record: u64,
     /// Data records since `start`.
     records: u64,
+    /// Records and skipped lines since `start`.
+    lines: u64,
     /// Bytes cut away from a line over the limit.
     dropped: u64,
     spare: Vec<Vec<u8>>,
@@ -98,6 +100,8 @@ pub struct Cutter {
 
 /// Large enough to amortise the hand-over to a worker, small enough to stay in a core's cache.
 const BLOCK: usize = 256 * 1024;
+/// Records and skipped lines after which a block is ended too: a row takes more memory than a record of a few bytes.
+const BLOCK_LINES: u64 = 8 * 1024;
 
 enum Step {
     /// A record or skipped line ended; `at` is the start of the next.
@@ -128,6 +132,7 @@ impl Cutter {
             line: 1,
             record: 1,
             records: 0,
+            lines: 0,
             dropped: 0,
             spare: Vec::new(),
         }
@@ -205,7 +210,8 @@ impl Cutter {
             match self.step() {
                 Step::Ended => {
                     let header = self.header_pending && self.records > counted;
-                    if header || self.at - self.start >= self.block {
+                    self.lines += 1;
+                    if header || self.at - self.start >= self.block || self.lines >= BLOCK_LINES {
                         return Some(self.emit(LastRecord::Whole));
                     }
                 }
@@ -444,6 +450,7 @@ impl Cutter {
             self.record += self.records;
         }
         self.records = 0;
+        self.lines = 0;
         block
     }
 }

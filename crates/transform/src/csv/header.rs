@@ -17,8 +17,8 @@ pub enum HeaderError {
     TooManyColumns { line: u64, found: usize, limit: usize },
 }
 
-/// The labels in `block`; `None` when it holds blank and comment lines only.
-pub fn read_header(block: &Block, grammar: Grammar, columns: usize) -> Result<Option<Vec<String>>, HeaderError> {
+/// The labels in `block`, `None` when it holds blank and comment lines only; and how many of those come first.
+pub fn read_header(block: &Block, grammar: Grammar, columns: usize) -> Result<(Option<Vec<String>>, u64), HeaderError> {
     let line = block.line;
     if block.last != LastRecord::Whole {
         return Err(HeaderError::TooLong { line });
@@ -27,10 +27,11 @@ pub fn read_header(block: &Block, grammar: Grammar, columns: usize) -> Result<Op
         return Err(HeaderError::Encoding { line, encoding: block.encoding.name() });
     };
     let mut decoder = Decoder::new(grammar);
+    let mut skipped = 0;
     loop {
         match decoder.next(&text) {
-            Decoded::End => return Ok(None),
-            Decoded::Skipped => {}
+            Decoded::End => return Ok((None, skipped)),
+            Decoded::Skipped => skipped += 1,
             Decoded::Record { start, fault, .. } => {
                 let line = line + super::count_line_ends(&text.as_bytes()[..start]);
                 if let Some(reason) = fault {
@@ -40,7 +41,8 @@ pub fn read_header(block: &Block, grammar: Grammar, columns: usize) -> Result<Op
                 if decoder.len() > columns {
                     return Err(HeaderError::TooManyColumns { line, found: decoder.len(), limit: columns });
                 }
-                return Ok(Some((0..decoder.len()).map(|i| decoder.field(&text, i).text.to_owned()).collect()));
+                let labels = (0..decoder.len()).map(|i| decoder.field(&text, i).text.to_owned()).collect();
+                return Ok((Some(labels), skipped));
             }
         }
     }

@@ -39,6 +39,7 @@ pub struct Opened<R> {
     grammar: Grammar,
     header: Option<Vec<String>>,
     is_sniffed: bool,
+    skipped: u64,
 }
 
 impl<R: Read> Opened<R> {
@@ -56,11 +57,15 @@ impl<R: Read> Opened<R> {
         if sample.is_empty() {
             return Err(OpenError::Empty);
         }
-        let encoding = pipeline.source.encoding;
+        let mut encoding = pipeline.source.encoding;
         if let Some((found, _)) = Encoding::of_bom(&sample)
             && found != encoding
         {
-            return Err(OpenError::Encoding { found: found.name(), expected: encoding.name() });
+            // "utf-16" says nothing of the byte order; the mark does, as WHATWG has it.
+            if !(found.is_utf16() && encoding.is_utf16()) {
+                return Err(OpenError::Encoding { found: found.name(), expected: encoding.name() });
+            }
+            encoding = found;
         }
         let (delimiter, is_sniffed) = match pipeline.dialect.delimiter {
             Some(delimiter) => (delimiter, false),
@@ -78,10 +83,12 @@ impl<R: Read> Opened<R> {
             cutter.finish();
         }
         let bytes = sample.len() as u64;
-        let mut opened = Self { source, cutter, chunk, ended, bytes, grammar, header: None, is_sniffed };
+        let mut opened = Self { source, cutter, chunk, ended, bytes, grammar, header: None, is_sniffed, skipped: 0 };
         while with_header && opened.header.is_none() {
             let block = opened.next_block().map_err(OpenError::Read)?.ok_or(OpenError::NoHeader)?;
-            opened.header = read_header(&block, grammar, pipeline.limits.columns)?;
+            let (header, skipped) = read_header(&block, grammar, pipeline.limits.columns)?;
+            opened.header = header;
+            opened.skipped += skipped;
         }
         Ok(opened)
     }
@@ -115,6 +122,11 @@ impl<R> Opened<R> {
     /// The labels, when the dialect has a header.
     pub fn header(&self) -> Option<&[String]> {
         self.header.as_deref()
+    }
+
+    /// Blank and comment lines before the header.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// The delimiter, when the pipeline names none and it was guessed.

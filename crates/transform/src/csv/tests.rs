@@ -218,7 +218,7 @@ fn a_line_over_the_limit_is_one_reject_and_reading_goes_on() {
 fn a_byte_order_mark_is_no_part_of_the_first_label() {
     for piece in [1, 2, 100] {
         let blocks = cut(grammar(), b"\xEF\xBB\xBF\"id\",b\n1,2\n", piece, 1 << 18, 1 << 20, true);
-        assert_eq!(super::read_header(&blocks[0], grammar(), 10).unwrap().unwrap(), ["id", "b"]);
+        assert_eq!(super::read_header(&blocks[0], grammar(), 10).unwrap().0.unwrap(), ["id", "b"]);
         assert_eq!(blocks[0].offset, 3);
         assert_eq!(blocks[1].offset, 10);
     }
@@ -266,4 +266,19 @@ fn the_delimiter_is_guessed_from_records_not_from_characters() {
     assert_eq!(super::sniff_delimiter(&dialect, "a\tb\n1,5\t2\n"), Some(b'\t'));
     assert_eq!(super::sniff_delimiter(&dialect, "a|b|c\n1|2|3\n"), Some(b'|'));
     assert_eq!(super::sniff_delimiter(&dialect, "one\ntwo\n"), None);
+}
+
+#[test]
+fn the_byte_order_mark_decides_between_the_two_utf16() {
+    let pipeline = crate::Pipeline::parse(
+        "version = 1\nname = \"t\"\n[source]\npath = \"t.csv\"\nencoding = \"utf-16\"\n[schema]\n\
+         fields = [{ name = \"id\" }]\n",
+    )
+    .unwrap();
+    for order in [u16::to_le_bytes, u16::to_be_bytes] {
+        let raw: Vec<u8> = "\u{FEFF}\n\nid\n1\n".encode_utf16().flat_map(order).collect();
+        let opened = super::Opened::new(raw.as_slice(), &pipeline).unwrap();
+        assert_eq!(opened.header().unwrap(), ["id"]);
+        assert_eq!(opened.skipped(), 2, "blank lines before the header are skipped lines like any other");
+    }
 }

@@ -4,7 +4,7 @@ use transform::ColumnType;
 
 use super::super::error::{DatabaseError, Doing};
 use super::super::shape::{LiveColumn, LiveTable, LiveType, TableKind};
-use super::super::{Refusal, TableName};
+use super::super::{Lack, Refusal, TableName, quote};
 use super::{Postgres, Session, get, statement};
 
 const TABLE: &str = "\
@@ -49,6 +49,26 @@ const CONSTRAINT_COLUMNS: &str = "\
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = any (keys.key) \
     where n.nspname || '.' || c.relname in ($1, $2) and a.attnum > 0 \
     order by a.attnum";
+
+// By oid: a name would have to be readable first. Without the thing there is no answer, which is no right.
+const RIGHTS: &str = "\
+    select current_user::text as role, pg_catalog.current_database()::text as database, \
+        n.oid is not null as schema_there, c.oid is not null as table_there, \
+        coalesce(has_schema_privilege(n.oid, 'usage'), false) as schema_usage, \
+        coalesce(has_schema_privilege(n.oid, 'create'), false) as schema_create, \
+        coalesce(has_any_column_privilege(c.oid, 'insert'), false) as table_insert, \
+        coalesce(has_table_privilege(c.oid, 'delete'), false) as table_delete, \
+        has_database_privilege(current_database(), 'create') as database_create, \
+        l.oid is not null and r.oid is not null as ledger_there, \
+        coalesce(has_schema_privilege(a.oid, 'usage') and has_table_privilege(l.oid, 'select') \
+            and has_table_privilege(l.oid, 'insert') and has_table_privilege(l.oid, 'update') \
+            and has_table_privilege(r.oid, 'insert'), false) as ledger_write \
+    from (select) one \
+    left join pg_catalog.pg_namespace n on n.nspname = $1 \
+    left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = $2 and c.relkind in ('r', 'p', 'f', 'v') \
+    left join pg_catalog.pg_namespace a on a.nspname = 'aqueduct' \
+    left join pg_catalog.pg_class l on l.relnamespace = a.oid and l.relname = 'load' \
+    left join pg_catalog.pg_class r on r.relnamespace = a.oid and r.relname = 'reject'";
 
 impl Session {
     /// Where a name without a schema is looked up, or would be created.
@@ -112,6 +132,58 @@ impl Session {
 }
 
 impl Postgres {
+    pub(in super::super) async fn rights(
+        &mut self,
+        table: &TableName,
+        deletes: bool,
+    ) -> Result<Vec<Lack>, DatabaseError> {
+        let doing = Doing::Describe(table);
+        let mut session = self.read(doing).await?;
+        let row = session.row(statement(RIGHTS).bind(table.schema()).bind(table.name()), doing).await?;
+        self.done(session).await?;
+        let has = |column| get::<bool>(&row, column);
+        let schema_name = table.schema().unwrap_or("public");
+        let (schema, role) = (quote(schema_name)?, quote(&get::<String>(&row, "role")?)?);
+        let name = table.quoted();
+        let mut lacks = Vec::new();
+        let mut lack = |what: String, fix: String, is_permission| lacks.push(Lack { what, fix, is_permission });
+        if !has("schema_there")? {
+            lack(
+                format!("there is no schema {schema_name}"),
+                format!("create schema {schema} authorization {role}"),
+                false,
+            );
+        } else if !has("schema_usage")? {
+            lack(
+                format!("no right to use the schema {schema_name}"),
+                format!("grant usage on schema {schema} to {role}"),
+                true,
+            );
+        }
+        if has("table_there")? {
+            if !has("table_insert")? {
+                lack(format!("no right to insert into {table}"), format!("grant insert on {name} to {role}"), true);
+            }
+            if deletes && !has("table_delete")? {
+                lack(format!("no right to delete from {table}"), format!("grant delete on {name} to {role}"), true);
+            }
+        } else if has("schema_there")? && !has("schema_create")? {
+            let what = format!("no right to make {table} in the schema {schema_name}");
+            lack(what, format!("grant usage, create on schema {schema} to {role}"), true);
+        }
+        if !has("ledger_there")? {
+            if !has("database_create")? {
+                let database = get::<String>(&row, "database")?;
+                let fix = "etl-runner setup (or the SQL that `etl-runner setup --print` shows)".to_owned();
+                lack(format!("there is no ledger in {database} yet, and no right to make it"), fix, true);
+            }
+        } else if !has("ledger_write")? {
+            let fix = "grant ROLE to LOGIN, with the role of `etl-runner setup --app-role ROLE`".to_owned();
+            lack("no right to write the ledger".into(), fix, true);
+        }
+        Ok(lacks)
+    }
+
     pub(in super::super) async fn describe(&mut self, table: &TableName) -> Result<Option<LiveTable>, DatabaseError> {
         let mut session = self.read(Doing::Describe(table)).await?;
         let found = session.describe(table).await?;

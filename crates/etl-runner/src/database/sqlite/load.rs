@@ -12,7 +12,7 @@ use super::super::error::{DatabaseError, Doing};
 use super::super::name::{TableName, quote};
 use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, check_counts};
 use super::ledger::Ending;
-use super::rows::Value;
+use super::rows::{Cursor, Value};
 use super::{Session, Sqlite, SqliteRows, built, statement};
 use crate::ledger::{LoadState, NewLoad, Replaces, StoredReject, Totals};
 
@@ -20,6 +20,9 @@ use crate::ledger::{LoadState, NewLoad, Replaces, StoredReject, Totals};
 const MAX_BINDS: usize = 32_766;
 /// Where more rows in a statement stop paying off, measured with twelve columns.
 const ROWS_PER_STATEMENT: usize = 200;
+/// Bytes of texts and blobs in a statement: they are in memory twice while SQLite takes them, and of long rows few are
+/// enough.
+const BYTES_PER_STATEMENT: usize = 1024 * 1024;
 
 /// One load on SQLite.
 #[derive(Debug)]
@@ -30,11 +33,43 @@ pub struct SqliteLoad {
     columns: Vec<String>,
     /// The statement for a full batch and its number of rows.
     batch: Option<(Arc<str>, usize)>,
-    /// Values of rows that do not fill a batch yet.
-    pending: Vec<Value>,
+    pending: Pending,
     replaced: Vec<i64>,
     rows: u64,
     rejects: u64,
+}
+
+/// Rows that do not fill a statement yet, as SQLite is to get them.
+#[derive(Debug, Default)]
+struct Pending {
+    arguments: SqliteArguments,
+    rows: usize,
+    /// Of texts and blobs.
+    bytes: usize,
+}
+
+impl Pending {
+    /// Takes one more row; false when there is none.
+    fn take(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, DatabaseError> {
+        let (arguments, bytes) = (&mut self.arguments, &mut self.bytes);
+        let taken = cursor.next_row(|value| match value {
+            Value::Null => arguments.add(None::<i64>),
+            Value::Integer(value) => arguments.add(value),
+            Value::Real(value) => arguments.add(value),
+            Value::Text(value) => {
+                *bytes += value.len();
+                arguments.add(Arc::<str>::from(value))
+            }
+            Value::Blob(value) => {
+                *bytes += value.len();
+                arguments.add(value.to_vec())
+            }
+        });
+        let taken =
+            taken.map_err(|_| DatabaseError::Driver { doing: "insert rows".into(), kind: "encoding a value" })?;
+        self.rows += usize::from(taken);
+        Ok(taken)
+    }
 }
 
 impl Sqlite {
@@ -68,7 +103,7 @@ impl Sqlite {
             table: new.table.clone(),
             columns: Vec::new(),
             batch: None,
-            pending: Vec::new(),
+            pending: Pending::default(),
             replaced,
             rows: 0,
             rejects: 0,
@@ -129,64 +164,48 @@ impl SqliteLoad {
 
     /// Takes the rows of a block, whose values stand for `columns` in their order. Rows that do not fill a statement
     /// wait for the next block or for the end.
-    pub async fn insert(&mut self, columns: &[String], mut rows: SqliteRows) -> Result<(), DatabaseError> {
+    pub async fn insert(&mut self, columns: &[String], rows: SqliteRows) -> Result<(), DatabaseError> {
         if self.columns != columns {
             self.flush().await?;
             self.columns = columns.to_vec();
-            self.batch = None;
+            let rows = (MAX_BINDS / columns.len().max(1)).clamp(1, ROWS_PER_STATEMENT);
+            self.batch = Some((self.insert_sql(rows)?.into(), rows));
         }
-        let (sql, rows_per_statement) = match &self.batch {
-            Some((sql, rows)) => (Arc::clone(sql), *rows),
-            None => {
-                let rows = (MAX_BINDS / columns.len().max(1)).clamp(1, ROWS_PER_STATEMENT);
-                let sql: Arc<str> = self.insert_sql(rows)?.into();
-                self.batch = Some((Arc::clone(&sql), rows));
-                (sql, rows)
+        let rows_per_statement = self.batch.as_ref().map_or(1, |(_, rows)| *rows);
+        let mut cursor = rows.cursor();
+        while self.pending.take(&mut cursor)? {
+            if self.pending.rows == rows_per_statement || self.pending.bytes >= BYTES_PER_STATEMENT {
+                self.flush().await?;
             }
-        };
-        self.pending.extend(rows.take());
-        let per_statement = rows_per_statement * columns.len();
-        if self.pending.len() < per_statement {
-            return Ok(());
         }
-        let mut values = std::mem::take(&mut self.pending).into_iter();
-        while values.len() >= per_statement {
-            let batch: Vec<Value> = values.by_ref().take(per_statement).collect();
-            self.execute(AssertSqlSafe(Arc::clone(&sql)), batch, true).await?;
-        }
-        self.pending = values.collect();
         Ok(())
     }
 
+    /// Writes the rows that wait.
     async fn flush(&mut self) -> Result<(), DatabaseError> {
-        let values = std::mem::take(&mut self.pending);
-        if values.is_empty() {
-            return Ok(());
+        let Pending { arguments, rows, .. } = std::mem::take(&mut self.pending);
+        match &self.batch {
+            _ if rows == 0 => Ok(()),
+            Some((sql, full)) if rows == *full => {
+                let sql = AssertSqlSafe(Arc::clone(sql));
+                self.execute(sql, arguments, true).await
+            }
+            // Of long rows, or the last ones: SQLite reads such a text anew in a fraction of the time the rows take.
+            _ => {
+                let sql = self.insert_sql(rows)?;
+                self.execute(AssertSqlSafe(sql), arguments, false).await
+            }
         }
-        let sql = self.insert_sql(values.len() / self.columns.len())?;
-        self.execute(AssertSqlSafe(sql), values, false).await
     }
 
     async fn execute(
         &mut self,
         sql: impl sqlx::SqlSafeStr,
-        values: Vec<Value>,
+        arguments: SqliteArguments,
         again: bool,
     ) -> Result<(), DatabaseError> {
         let (table, columns) = (self.table.clone(), self.columns.clone());
         let doing = Doing::Copy { table: &table, columns: &columns };
-        let mut arguments = SqliteArguments::default();
-        arguments.reserve(values.len(), 0);
-        for value in values {
-            match value {
-                Value::Null => arguments.add(None::<i64>),
-                Value::Integer(value) => arguments.add(value),
-                Value::Real(value) => arguments.add(value),
-                Value::Text(value) => arguments.add(value),
-                Value::Blob(value) => arguments.add(value),
-            }
-            .map_err(|_| DatabaseError::Driver { doing: "insert rows".into(), kind: "encoding a value" })?;
-        }
         let query = sqlx::query_with(sql, arguments).persistent(again);
         let written = match self.session()?.run(query, doing).await {
             Err(DatabaseError::Refused(mut refusal)) => {

@@ -134,11 +134,23 @@ impl Sqlite {
             options = options.journal_mode(SqliteJournalMode::Wal);
         }
         let mut database = Self { options, path: shown, idle: None };
-        let mut session = database.session(Doing::Connect).await?;
+        match database.open().await {
+            // SQLite needs two files beside this one even to read it, and may not make them here.
+            Err(DatabaseError::ReadOnlyFile { .. } | DatabaseError::CannotOpen { .. }) if !create && !in_use(path) => {
+                database.options = database.options.read_only(true).immutable(true);
+                database.open().await?;
+            }
+            opened => opened?,
+        }
+        Ok(database)
+    }
+
+    async fn open(&mut self) -> Result<(), DatabaseError> {
+        let mut session = self.session(Doing::Connect).await?;
         // SQLite reads nothing of a file before it has to.
         session.row(statement("select count(*) as count from sqlite_schema"), Doing::Connect).await?;
-        database.idle = Some(session.connection);
-        Ok(database)
+        self.idle = Some(session.connection);
+        Ok(())
     }
 
     async fn session(&mut self, doing: Doing<'_>) -> Result<Session, DatabaseError> {
@@ -226,6 +238,14 @@ impl Sqlite {
         }
         Ok(version)
     }
+}
+
+/// Whether another process may have the file open for writing, or left rows beside it that are not in it yet. Then it is
+/// not to be read as a file nobody changes.
+fn in_use(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    Path::new(&log).symlink_metadata().is_ok()
 }
 
 /// Looks at the path before SQLite does, whose errors do not tell these cases apart. Makes the last directory of the

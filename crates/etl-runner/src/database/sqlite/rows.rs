@@ -1,61 +1,87 @@
 //! Rows as SQLite stores them.
 
-use std::sync::Arc;
-
 use transform::types::write_canonical;
 use transform::{Cell, ColumnType, RowRef, RowSink};
 
 /// One value to bind.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Value<'a> {
     Null,
     Integer(i64),
     Real(f64),
-    Text(Arc<str>),
-    Blob(Vec<u8>),
+    Text(&'a str),
+    Blob(&'a [u8]),
+}
+
+/// A value as it waits. Texts and blobs stand one behind the other in a buffer of the block, so their lengths say where.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(usize),
+    Blob(usize),
 }
 
 /// The kept rows of a block, as the values their columns will hold: whole numbers and booleans as integers, floats as
 /// reals, bytes as blobs, everything else as its canonical text, which is the text PostgreSQL would print.
+///
+/// Several blocks wait at once, so a value takes 16 bytes and no allocation of its own.
 #[derive(Debug)]
 pub struct SqliteRows {
     columns: Vec<ColumnType>,
     load: Option<i64>,
-    values: Vec<Value>,
-    rows: usize,
+    values: Vec<Kept>,
     text: String,
+    blobs: Vec<u8>,
+    /// Record numbers, one for each row.
+    records: Vec<u64>,
 }
 
 impl SqliteRows {
     /// `columns` as in [`super::super::TableEncoding`]; `load` is the load's id when the table has lineage.
     pub fn new(columns: &[ColumnType], load: Option<i64>) -> Self {
-        Self { columns: columns.to_vec(), load, values: Vec::new(), rows: 0, text: String::new() }
+        Self {
+            columns: columns.to_vec(),
+            load,
+            values: Vec::new(),
+            text: String::new(),
+            blobs: Vec::new(),
+            records: Vec::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.rows
+        self.records.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.records.is_empty()
     }
 
-    /// Takes the values out, row by row.
-    pub(super) fn take(&mut self) -> Vec<Value> {
-        self.rows = 0;
-        std::mem::take(&mut self.values)
+    /// Gives all values, row by row in the order of the columns, lineage last.
+    pub(super) fn cursor(&self) -> Cursor<'_> {
+        Cursor { rows: self, row: 0, text: &self.text, blobs: &self.blobs }
     }
 
-    fn value(&mut self, cell: Cell, column: ColumnType, row: &RowRef<'_>) -> Value {
+    fn keep(&mut self, cell: Cell, column: ColumnType, row: &RowRef<'_>) -> Kept {
         match cell {
-            Cell::Null => Value::Null,
-            Cell::Bool(value) => Value::Integer(i64::from(value)),
+            Cell::Null => Kept::Null,
+            Cell::Bool(value) => Kept::Integer(i64::from(value)),
             Cell::Int(value) if matches!(column, ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8) => {
-                Value::Integer(value)
+                Kept::Integer(value)
             }
-            Cell::Float(value) => Value::Real(value),
-            Cell::Text(span) => Value::Text(row.text(span).into()),
-            Cell::Bytes(span) => Value::Blob(row.bytes(span).to_vec()),
+            Cell::Float(value) => Kept::Real(value),
+            Cell::Text(span) => {
+                let text = row.text(span);
+                self.text.push_str(text);
+                Kept::Text(text.len())
+            }
+            Cell::Bytes(span) => {
+                let bytes = row.bytes(span);
+                self.blobs.extend_from_slice(bytes);
+                Kept::Blob(bytes.len())
+            }
             Cell::Int(_)
             | Cell::Decimal { .. }
             | Cell::Number(_)
@@ -63,9 +89,9 @@ impl SqliteRows {
             | Cell::Micros(_)
             | Cell::Json(_)
             | Cell::Uuid(_) => {
-                self.text.clear();
+                let before = self.text.len();
                 write_canonical(cell, column, row, &mut self.text);
-                Value::Text(self.text.as_str().into())
+                Kept::Text(self.text.len() - before)
             }
         }
     }
@@ -74,13 +100,50 @@ impl SqliteRows {
 impl RowSink for SqliteRows {
     fn row(&mut self, row: RowRef<'_>) {
         for (at, cell) in row.cells.iter().enumerate() {
-            let value = self.value(*cell, self.columns[at], &row);
+            let value = self.keep(*cell, self.columns[at], &row);
             self.values.push(value);
         }
-        if let Some(load) = self.load {
-            self.values.push(Value::Integer(load));
-            self.values.push(Value::Integer(i64::try_from(row.record).unwrap_or(i64::MAX)));
+        self.records.push(row.record);
+    }
+}
+
+/// The way through the rows of a block.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    rows: &'a SqliteRows,
+    row: usize,
+    text: &'a str,
+    blobs: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// Hands the next row's values over; false after the last row.
+    pub(super) fn next_row<E>(&mut self, mut take: impl FnMut(Value<'a>) -> Result<(), E>) -> Result<bool, E> {
+        let rows = self.rows;
+        let Some(&record) = rows.records.get(self.row) else { return Ok(false) };
+        let width = rows.columns.len();
+        for kept in &rows.values[self.row * width..(self.row + 1) * width] {
+            take(match *kept {
+                Kept::Null => Value::Null,
+                Kept::Integer(value) => Value::Integer(value),
+                Kept::Real(value) => Value::Real(value),
+                Kept::Text(length) => {
+                    let (value, rest) = self.text.split_at(length);
+                    self.text = rest;
+                    Value::Text(value)
+                }
+                Kept::Blob(length) => {
+                    let (value, rest) = self.blobs.split_at(length);
+                    self.blobs = rest;
+                    Value::Blob(value)
+                }
+            })?;
         }
-        self.rows += 1;
+        if let Some(load) = rows.load {
+            take(Value::Integer(load))?;
+            take(Value::Integer(i64::try_from(record).unwrap_or(i64::MAX)))?;
+        }
+        self.row += 1;
+        Ok(true)
     }
 }
