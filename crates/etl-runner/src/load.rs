@@ -5,6 +5,7 @@
 //! the limits, commit. Whatever fails on the way leaves nothing but a `failed` row in the ledger.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -53,6 +54,7 @@ pub struct Task<'a> {
     /// Everything but the database.
     pub dry_run: bool,
     pub workers: usize,
+    pub committing: &'a AtomicBool,
 }
 
 /// Told how far a load is: bytes read of the object as stored, records read.
@@ -131,7 +133,10 @@ async fn attempt(
         return Err(error);
     }
     let load = transaction.id();
-    transaction.finish(database, &progress.totals()).await?;
+    task.committing.store(true, Ordering::SeqCst);
+    let finished = transaction.finish(database, &progress.totals()).await;
+    task.committing.store(false, Ordering::SeqCst);
+    finished?;
     Ok(Outcome::Loaded { load })
 }
 

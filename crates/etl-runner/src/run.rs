@@ -1,5 +1,7 @@
 //! Which objects of a pipeline are to be loaded, and one load after the other.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use objects::{Glob, Lister, ObjectMeta, Store, StoreError};
@@ -38,6 +40,8 @@ pub struct Options {
     pub limit: Option<usize>,
     /// Threads that transform.
     pub workers: usize,
+    /// True while a commit is under way: whoever stops the run waits for its answer, which takes moments.
+    pub committing: Arc<AtomicBool>,
 }
 
 /// What a run tells while it is under way.
@@ -316,6 +320,7 @@ impl Run<'_> {
             run_id: self.options.run_id,
             dry_run: self.options.dry_run,
             workers: self.options.workers,
+            committing: &self.options.committing,
         };
         Ok(load(self.database, &task, &advance).await)
     }

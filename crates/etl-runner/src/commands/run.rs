@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use cli::{Exit, Progress, Screen, human};
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::failure::{Failure, load_failed};
 use super::load_text::{Sums, load_text};
 use super::pipelines::{PipelineFile, is_pipeline, read_all};
-use super::signals::{Stopped, block_on};
+use super::signals::{Stopped, block_on_unless};
 use super::{Context, metrics};
 use crate::config::Run;
 
@@ -71,12 +71,14 @@ pub(super) fn run(args: &Run, context: &Context) -> Result<Exit, Failure> {
         dry_run: args.dry_run,
         limit: args.limit.and_then(|limit| usize::try_from(limit).ok()),
         workers: args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        committing: Arc::default(),
     };
 
     // Phase 2.
     let watch = Watch::new(context, options.run_id, labels);
     missing.iter().for_each(|ended| ended.outcome.as_ref().err().into_iter().for_each(|failure| watch.show(failure)));
-    let ended: Vec<Ended> = match block_on(run_all(&tasks, args, &config, &options, &watch)) {
+    let ended: Vec<Ended> = match block_on_unless(&options.committing, run_all(&tasks, args, &config, &options, &watch))
+    {
         Ok(ended) => missing.into_iter().chain(ended?).collect(),
         Err(Stopped::By(exit)) => return Err(watch.interrupted(exit)),
         Err(stopped) => return Err(stopped.into()),

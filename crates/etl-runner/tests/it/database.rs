@@ -374,6 +374,31 @@ async fn sqlite_holds_the_same_promises() {
 }
 
 #[tokio::test]
+async fn long_rows_into_sqlite_are_written_in_short_statements_and_none_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.db");
+    let mut database = sqlite(&path).await;
+    let table = customer_table(&mut database).await;
+    let mut load = begin(&mut database, &new_load(&table, "a.csv")).await;
+    load.create_table(&customers()).await.unwrap();
+    let id = load.id();
+    let LoadTransaction::Sqlite(inner) = &mut load else { panic!("not SQLite") };
+    let mut rows = SqliteRows::new(&[ColumnType::Int8, ColumnType::Text], Some(id));
+    for at in 1..=25_u64 {
+        let name = at.to_string().repeat(if at % 3 == 0 { 700_000 } else { 1 });
+        let cells = [Cell::Int(at as i64), Cell::Text(Span::block(0, name.len()))];
+        let mut row = RowRef::of_cells(&cells, &name, b"");
+        row.record = at;
+        rows.row(row);
+    }
+    inner.insert(&written_columns(&customers()), rows).await.unwrap();
+    load.finish(&mut database, &totals(25, 0)).await.unwrap();
+    let whole = "select count(*) from customer where replace(name, id, '') = '' \
+                 and length(name) = length(id) * iif(id % 3 = 0, 700000, 1)";
+    assert_eq!(number(&path, whole).await, 25);
+}
+
+#[tokio::test]
 async fn what_sqlite_refuses_is_named_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.db");
