@@ -187,7 +187,7 @@ fn a_label_that_comes_twice_is_an_error_of_the_header() {
     for (name, label, first, second) in
         [("duplicate_header_columns", "a", 1, 2), ("duplicate_header_collision", "a", 1, 3), ("empty_header", "", 1, 2)]
     {
-        let expected = PlanError::DuplicateLabel { label: label.into(), first, second };
+        let expected = PlanError::DuplicateLabel { label: Some(label.into()), first, second };
         assert_eq!(try_read(&duckdb(name), "delimiter = \",\"", 0).unwrap_err(), expected, "{name}");
     }
     let table = read(&duckdb("missing_header_col"), "delimiter = \",\"", 0);
