@@ -30,8 +30,11 @@ lint:
 test-tools: ## install PostgreSQL and the AWS emulator for the tests, unless they are here
 	@scripts/install-test-tools.sh
 
-bench: ## measure against psql and write the figures down
+bench: ## measure against psql \copy, then each stage on one core
+	$(CARGO) build --release --locked -p ingest -p etl-runner
 	python3 benches/run.py
+	@target/release/ingest generate customers --rows 1000000 --seed 1 --out target/bench-customers.csv
+	$(CARGO) bench --locked -p etl-runner --bench stages -- $(CURDIR)/target/bench-customers.csv $(CURDIR)/benches/customers.toml
 
 static: ## build the binaries that are shipped: small, static, for this machine's processor
 	@scripts/static.sh
