@@ -198,8 +198,7 @@ impl Run<'_> {
             let uris: Vec<String> = page.iter().map(|object| self.store.uri_of(&object.key)).collect();
             let history = self.look_up(&uris).await?;
             // After the ledger: a load another runner has just committed made its table before.
-            let table = self.database.describe(self.target.table).await?;
-            let oid = table.as_ref().and_then(|table| table.oid);
+            let table = self.look_at_table().await?;
             for object in page {
                 if self.options.since.is_some_and(|since| object.last_modified < since) {
                     self.report.left_out += 1;
@@ -208,7 +207,7 @@ impl Run<'_> {
                 let version = object_version(self.store, &object);
                 match standing(&history, &version, self.target.pipeline_hash) {
                     Standing::Loaded { load, pipeline_changed } if !self.options.reload => {
-                        let gone = gone_since(load, table.is_some(), oid);
+                        let gone = table.gone_since(load);
                         self.already_loaded(&object, load, pipeline_changed, gone);
                     }
                     _ => chosen.push(object),
@@ -291,9 +290,17 @@ impl Run<'_> {
         };
         // The ledger before the table: a load another runner has just committed made its table before.
         let loads = self.database.loads(&live, LOOKED_AT).await?;
-        let table = self.database.describe(self.target.table).await?;
-        let oid = table.as_ref().and_then(|table| table.oid);
-        Ok(loads.iter().find_map(|load| Some((load.id, gone_since(load, table.is_some(), oid)?))))
+        let table = self.look_at_table().await?;
+        Ok(loads.iter().find_map(|load| Some((load.id, table.gone_since(load)?))))
+    }
+
+    async fn look_at_table(&mut self) -> Result<TableNow, RunError> {
+        let live = self.database.describe(self.target.table).await?;
+        let has_lost_rows = match &live {
+            Some(table) if self.has_ledger => self.database.has_lost_rows(table).await?,
+            Some(_) | None => false,
+        };
+        Ok(TableNow { exists: live.is_some(), oid: live.and_then(|table| table.oid), has_lost_rows })
     }
 
     async fn load_one(&mut self, listed: ObjectMeta) -> Result<LoadReport, RunError> {
@@ -431,14 +438,26 @@ impl Run<'_> {
     }
 }
 
-/// What became of the table a load's rows went into, when it is not the one that is there now.
-fn gone_since(load: &LoadRow, exists: bool, oid: Option<u32>) -> Option<&'static str> {
-    if !exists {
-        Some("is missing")
-    } else if load.table_oid.is_some() && load.table_oid != oid {
-        Some("was made anew")
-    } else {
-        None
+/// The target as it is now, beside what the ledger says of it.
+#[derive(Clone, Copy, Debug)]
+struct TableNow {
+    exists: bool,
+    oid: Option<u32>,
+    has_lost_rows: bool,
+}
+
+impl TableNow {
+    /// What became of the table a load's rows went into, when it is not the one that is there now.
+    fn gone_since(self, load: &LoadRow) -> Option<&'static str> {
+        if !self.exists {
+            Some("is missing")
+        } else if load.table_oid.is_some() && load.table_oid != self.oid {
+            Some("was made anew")
+        } else if self.has_lost_rows && load.counts.loaded > 0 {
+            Some("was made anew or emptied")
+        } else {
+            None
+        }
     }
 }
 

@@ -256,6 +256,22 @@ fn a_table_that_is_gone_is_an_error_and_reload_brings_it_back() {
     sandbox.refused("undo 1", 1);
     sandbox.ok("run items.toml --reload");
     assert_eq!(sandbox.state(), ["item: 1 rows", "load 1: replaced", "load 2: loaded", "0 rejects"]);
+    let sql = sandbox.ok("ddl items.toml").stdout;
+    sandbox.sqlite("drop table item");
+    sandbox.sqlite(&sql);
+    sandbox.put("items/b.csv", b"id,price\n2,2.50\n");
+    sandbox.note("somebody drops the table and makes it again, empty");
+    sandbox.refused("run items.toml", 1);
+    sandbox.refused("run items.toml --object items/b.csv", 1);
+    assert_eq!(sandbox.run("run items.toml --dry-run").code, 1);
+    assert_eq!(sandbox.run("verify").code, 6);
+    sandbox.ok("run items.toml --reload");
+    assert_eq!(sandbox.state()[0], "item: 2 rows");
+    sandbox.note("a table that is empty on purpose: the loads are taken back");
+    sandbox.sqlite("delete from item");
+    sandbox.ok("undo 3");
+    sandbox.ok("undo 4");
+    sandbox.ok("run items.toml");
     sandbox.golden("table-gone");
 }
 

@@ -338,6 +338,21 @@ impl Sqlite {
         Ok(counts)
     }
 
+    /// Rows without a load count as found: they may be those of loads made before the table had lineage.
+    pub(in super::super) async fn has_lost_rows(&mut self, table: &TableName) -> Result<bool, DatabaseError> {
+        let standing = "from aqueduct_load where table_name = ?1 and state = 'loaded' and loaded > 0";
+        let sql = format!(
+            "select exists (select 1 {standing}) and not exists (select 1 from {} \
+             where \"{LOAD_ID}\" is null or \"{LOAD_ID}\" in (select id {standing})) as lost",
+            table.quoted()
+        );
+        let doing = Doing::Count(table);
+        let mut session = self.read(doing).await?;
+        let row = session.row(built(sql).bind(table.name()), doing).await?;
+        self.done(session).await?;
+        Ok(get::<i64>(&row, "lost")? != 0)
+    }
+
     pub(in super::super) async fn undo(&mut self, load: &LoadRow) -> Result<Undone, DatabaseError> {
         let mut session = self.write(Doing::WriteLedger).await?;
         let mark = statement("update aqueduct_load set state = 'undone' where id = ?1 and state = 'loaded'");
