@@ -11,6 +11,9 @@ use transform::csv::OpenError;
 use crate::database::{DatabaseError, NameError, ShapeProblem};
 use crate::stream::StreamError;
 
+/// What to do to load again where nothing tells the rows of a load apart: only all of them can go.
+pub(crate) const WITHOUT_LINEAGE: &str = "empty the table, set lineage = true under [target] and use `--reload`";
+
 /// Why a load stopped. Nothing of it is in the table.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,12 +41,12 @@ pub enum LoadError {
     #[error("{rejected} of {read} records rejected, the limit is {limit} %")]
     TooManyRejectsPercent { limit: f64, read: u64, rejected: u64 },
     #[error("no record of the object is kept, and mode = \"replace\" would leave {table} empty")]
-    WouldEmpty { table: String },
+    WouldEmpty { table: String, lineage: bool },
     /// The ledger says the rows are there; the table they went into is not.
-    #[error("the ledger has load {load} of this object, but the table {table} {what} since")]
-    TableGone { load: i64, table: String, what: &'static str },
+    #[error("the ledger has load {load}, but the table {table} {what} since")]
+    TableGone { load: i64, table: String, what: &'static str, can_reload: bool },
     #[error("the object's bytes changed since load {load}, and the pipeline says on_change = \"fail\"")]
-    Changed { load: i64 },
+    Changed { load: i64, can_reload: bool },
     #[error("another process is loading it")]
     Busy,
     /// A bug of ours.
@@ -191,11 +194,18 @@ impl LoadError {
             Self::Shape { problems, .. } => problems.iter().map(ToString::to_string).collect(),
             Self::TooManyRejects { .. } | Self::TooManyRejectsPercent { .. } => vec![
                 "`etl-runner rejects list LOAD` shows the first of them".into(),
-                "repair the file; or raise `limit` under [errors] and run with `--reload`".into(),
+                "repair the file, or raise `limit` under [errors], and run again".into(),
             ],
-            Self::WouldEmpty { .. } => vec!["delete the rows by hand if that is what you want".into()],
-            Self::TableGone { .. } => vec!["`etl-runner run --reload` loads it again".into()],
-            Self::Changed { .. } => vec!["`etl-runner run --reload` takes the new bytes".into()],
+            Self::WouldEmpty { lineage: true, .. } => {
+                vec!["if it should be empty, `etl-runner undo` the load that fills it".into()]
+            }
+            Self::WouldEmpty { lineage: false, .. } => vec!["delete the rows by hand if that is what you want".into()],
+            Self::TableGone { can_reload: true, .. } => vec!["`etl-runner run --reload` loads it again".into()],
+            Self::TableGone { can_reload: false, .. } => {
+                vec!["set lineage = true under [target], and `etl-runner run --reload` loads it again".into()]
+            }
+            Self::Changed { can_reload: true, .. } => vec!["`etl-runner run --reload` takes the new bytes".into()],
+            Self::Changed { can_reload: false, .. } => vec![format!("to take the new bytes, {WITHOUT_LINEAGE}")],
             Self::Busy => vec!["try again when the other run has ended".into()],
             Self::NotCsv(_)
             | Self::Store(_)

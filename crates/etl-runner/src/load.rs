@@ -252,7 +252,8 @@ async fn fill(
     segments.finish().await?;
     progress.judge_percent(pipeline.errors)?;
     if pipeline.target.mode == Mode::Replace && progress.counts.loaded == 0 {
-        return Err(LoadError::WouldEmpty { table: table.name.to_string() });
+        let (table, lineage) = (table.name.to_string(), pipeline.target.lineage);
+        return Err(LoadError::WouldEmpty { table, lineage });
     }
     Ok(())
 }
@@ -488,6 +489,7 @@ impl Progress {
             key: task.object.key.clone(),
             version: task.version.version.clone(),
             outcome,
+            can_reload: task.target.can_reload(),
             counts: self.counts,
             bytes: self.bytes,
             seconds,
@@ -499,6 +501,12 @@ impl Progress {
 }
 
 impl Target<'_> {
+    /// Whether rows that were loaded can be taken out again: by their lineage, or all of them.
+    pub(crate) fn can_reload(&self) -> bool {
+        let target = &self.pipeline.target;
+        target.lineage || target.mode == Mode::Replace
+    }
+
     /// A load of this target that replaces nothing.
     pub(crate) fn new_load(&self, run_id: Uuid, object: &ObjectVersion, started_at: Timestamp) -> NewLoad {
         NewLoad {

@@ -3,7 +3,7 @@
 use cli::Exit;
 use serde::Serialize;
 
-use crate::error::LoadError;
+use crate::error::{LoadError, WITHOUT_LINEAGE};
 use crate::ledger::{Counts, StoredReject};
 
 /// What became of one object.
@@ -19,6 +19,9 @@ pub struct LoadReport {
     pub version: String,
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// Whether `--reload` is there for objects of this pipeline. Without lineage it is not.
+    #[serde(skip)]
+    pub can_reload: bool,
     pub counts: Counts,
     /// Bytes read, after decompression.
     pub bytes: u64,
@@ -108,14 +111,43 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// What happened, and what to type.
-    pub fn explain(self) -> &'static str {
-        match self {
-            Self::Undone => "it was undone; `--reload` loads it again",
-            Self::Failed => "it failed before under this same pipeline; change one of the two, or use `--reload`",
-            Self::Superseded => "a newer version of it is loaded",
-            Self::NewerObject => "a newer object fills the table; `--reload` puts this one in its place",
-            Self::Changed => "its bytes changed and the pipeline says on_change = \"ignore\"; `--reload` loads them",
+    /// What happened, and what to do.
+    fn explain(self, can_reload: bool) -> String {
+        const IGNORED: &str = "its bytes changed and the pipeline says on_change = \"ignore\"";
+        match (self, can_reload) {
+            (Self::Undone, true) => "it was undone; `--reload` loads it again".into(),
+            (Self::Undone, false) => {
+                "it was undone; with lineage = true under [target], `--reload` loads it again".into()
+            }
+            (Self::Failed, true) => {
+                "it failed before under this same pipeline; change one of the two, or use `--reload`".into()
+            }
+            (Self::Failed, false) => "it failed before under this same pipeline; change one of the two".into(),
+            (Self::Superseded, _) => "a newer version of it is loaded".into(),
+            (Self::NewerObject, _) => "a newer object fills the table; `--reload` puts this one in its place".into(),
+            (Self::Changed, true) => format!("{IGNORED}; `--reload` loads them"),
+            (Self::Changed, false) => format!("{IGNORED}; to load them, {WITHOUT_LINEAGE}"),
+        }
+    }
+}
+
+impl LoadReport {
+    /// Why the object was left alone, or is not as the pipeline would load it now, and what to do.
+    pub fn explain(&self) -> Option<String> {
+        match &self.outcome {
+            Outcome::AlreadyLoaded { pipeline_changed: true, .. } => {
+                let what = "the pipeline has changed since";
+                Some(match self.can_reload {
+                    true => format!("{what}; `--reload` loads it by the new one"),
+                    false => format!("{what}; to load it by the new one, {WITHOUT_LINEAGE}"),
+                })
+            }
+            Outcome::Skipped { reason, .. } => Some(reason.explain(self.can_reload)),
+            Outcome::Loaded { .. }
+            | Outcome::WouldLoad
+            | Outcome::AlreadyLoaded { .. }
+            | Outcome::SameBytes { .. }
+            | Outcome::Failed { .. } => None,
         }
     }
 }

@@ -151,12 +151,13 @@ pub async fn run(
         true
     };
     let table = database.resolve(&TableName::parse(&pipeline.target.table)?).await?;
-    if options.reload && pipeline.target.mode == Mode::Append && !pipeline.target.lineage {
+    let hash = pipeline_hash(pipeline);
+    let target = Target { pipeline, pipeline_hash: &hash, table: &table };
+    if options.reload && !target.can_reload() {
         return Err(RunError::NoReload { table: table.to_string() });
     }
-    let hash = pipeline_hash(pipeline);
     let mut run = Run {
-        target: Target { pipeline, pipeline_hash: &hash, table: &table },
+        target,
         database,
         has_ledger,
         store,
@@ -238,8 +239,7 @@ impl Run<'_> {
         gone: Option<&'static str>,
     ) {
         if let Some(what) = gone {
-            let error = LoadError::TableGone { load: load.id, table: self.target.table.to_string(), what };
-            self.end(self.judged(object, Outcome::failed(&error, None)));
+            self.end(self.judged(object, Outcome::failed(&self.table_error(load.id, what), None)));
             return;
         }
         self.report.already_loaded += 1;
@@ -260,10 +260,7 @@ impl Run<'_> {
         let gone = if count > 0 && !self.options.reload { self.table_gone().await? } else { None };
         for (index, listed) in chosen.into_iter().enumerate() {
             let report = match gone {
-                Some((load, what)) => {
-                    let table = self.target.table.to_string();
-                    self.judged(&listed, Outcome::failed(&LoadError::TableGone { load, table, what }, None))
-                }
+                Some((load, what)) => self.judged(&listed, Outcome::failed(&self.table_error(load, what), None)),
                 None => self.load_one(listed).await?,
             };
             // What ails the network, the credentials or the database ails the next object too.
@@ -292,6 +289,10 @@ impl Run<'_> {
         let loads = self.database.loads(&live, LOOKED_AT).await?;
         let table = self.look_at_table().await?;
         Ok(loads.iter().find_map(|load| Some((load.id, table.gone_since(load)?))))
+    }
+
+    fn table_error(&self, load: i64, what: &'static str) -> LoadError {
+        LoadError::TableGone { load, table: self.target.table.to_string(), what, can_reload: self.target.can_reload() }
     }
 
     async fn look_at_table(&mut self) -> Result<TableNow, RunError> {
@@ -356,7 +357,10 @@ impl Run<'_> {
                 OnChange::Ignore => {
                     return not(Outcome::Skipped { reason: SkipReason::Changed, load: loaded.id });
                 }
-                OnChange::Fail => return not(Outcome::failed(&LoadError::Changed { load: loaded.id }, None)),
+                OnChange::Fail => {
+                    let error = LoadError::Changed { load: loaded.id, can_reload: self.target.can_reload() };
+                    return not(Outcome::failed(&error, None));
+                }
             },
             Standing::Older { loaded } if reload => Replaces::Loads(vec![loaded.id]),
             Standing::Older { loaded } => {
@@ -423,6 +427,7 @@ impl Run<'_> {
             key: object.key.clone(),
             version: object.version.to_string(),
             outcome,
+            can_reload: self.target.can_reload(),
             counts: Counts::default(),
             bytes: 0,
             seconds: 0.0,

@@ -181,9 +181,10 @@ impl Failure {
             RunError::NothingMatches { glob, store, prefix, nearest } => {
                 Self::nothing_matches(glob, store, prefix, nearest, pipeline)
             }
-            RunError::NoReload { .. } => {
-                Self::new(Exit::Failed, Screen::of(error).help("set lineage = true, or mode = \"replace\""))
-            }
+            RunError::NoReload { .. } => Self::new(
+                Exit::Failed,
+                Screen::of(error).help("empty the table and set lineage = true, or set mode = \"replace\""),
+            ),
             _ => Self::new(Exit::Failed, Screen::of(error)),
         }
     }

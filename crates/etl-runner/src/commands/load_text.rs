@@ -32,14 +32,16 @@ pub(super) fn load_text(report: &LoadReport, label: &str, style: Style, next: im
             format!("{label_shown}: {} (load {load})\n", style.dim("already loaded"))
         }
         Outcome::AlreadyLoaded { load, pipeline_changed: true } => format!(
-            "{label_shown}: {} (load {load}), but the pipeline has changed since; `--reload` loads it by the new one\n",
-            style.yellow("already loaded")
+            "{label_shown}: {} (load {load}), but {}\n",
+            style.yellow("already loaded"),
+            report.explain().unwrap_or_default()
         ),
         Outcome::SameBytes { load } => {
             format!("{label_shown}: {} (load {load} has the same bytes)\n", style.dim("already loaded"))
         }
-        Outcome::Skipped { reason, load } => {
-            format!("{label_shown}: {} (load {load}): {}\n", style.yellow("left alone"), reason.explain())
+        Outcome::Skipped { load, .. } => {
+            let why = report.explain().unwrap_or_default();
+            format!("{label_shown}: {} (load {load}): {why}\n", style.yellow("left alone"))
         }
         Outcome::Failed { .. } => String::new(),
     }

@@ -117,6 +117,7 @@ mod tests {
             key: "customers/a.csv".into(),
             version: "v:3HL4k".into(),
             outcome,
+            can_reload: true,
             counts: Counts { read: 25, loaded: 19, rejected: 6, ..Counts::default() },
             bytes: 4096,
             seconds: 0.0319,

@@ -465,6 +465,7 @@ mod tests {
             key: "k".into(),
             version: "v".into(),
             outcome,
+            can_reload: true,
             counts: Counts::default(),
             bytes: 0,
             seconds: 0.0,

@@ -33,8 +33,8 @@ pub(super) fn undo(args: &Undo, context: &Context) -> Result<Exit, Failure> {
     );
     context.print(&text, &Document { load, deleted: undone.deleted })?;
     if undone.deleted != load.counts.loaded {
-        let message =
-            format!("{} were loaded; the others were gone before", human::counted(load.counts.loaded, "row", "rows"));
+        let loaded = human::counted(load.counts.loaded, "row was loaded", "rows were loaded");
+        let message = format!("{loaded}; what was not deleted now was gone before");
         Screen::warning(message).show(context.terminal.err);
     }
     if !context.terminal.quiet {

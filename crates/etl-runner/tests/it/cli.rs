@@ -195,8 +195,8 @@ fn some_objects_may_fail_and_the_others_load() {
     sandbox.ok("verify");
     sandbox.ok("verify 2");
     sandbox.item_pipeline("[errors]\nlimit = { rows = 3 }\n");
-    sandbox.note("with a higher limit, the person has to say so");
-    sandbox.ok("run items.toml --reload --object items/2.csv");
+    sandbox.note("under a higher limit it is tried again");
+    sandbox.ok("run items.toml");
     sandbox.golden("some-failed");
 }
 
@@ -549,6 +549,43 @@ fn rows_without_lineage_are_verified_by_their_sum() {
     sandbox.note("somebody deletes a row");
     assert_eq!(sandbox.run("verify --no-objects").code, 6);
     sandbox.golden("verify-sum");
+}
+
+#[test]
+fn without_lineage_the_advice_is_what_works() {
+    let mut sandbox = Sandbox::new();
+    let limit = "[errors]\nlimit = { rows = 0 }\n";
+    sandbox.item_pipeline(&format!("lineage = false\n{limit}"));
+    sandbox.put("items/1.csv", b"id,price\n1,2.50\n2,3\n");
+    sandbox.put("items/2.csv", b"id,price\n3,x\n");
+    assert_eq!(sandbox.run("run items.toml").code, 5);
+    assert_eq!(sandbox.run("run items.toml").code, 3);
+    sandbox.refused("run items.toml --reload", 1);
+    sandbox.put("items/2.csv", b"id,price\n3,4\n");
+    sandbox.put("items/1.csv", b"id,price\n1,2.75\n2,3\n");
+    sandbox.note("one file is repaired, the other has new bytes");
+    assert_eq!(sandbox.run("run items.toml").code, 5);
+    let text = fs::read_to_string(sandbox.path("items.toml")).unwrap();
+    let ignoring = text.replace("path = \"items/*.csv\"", "path = \"items/*.csv\"\non_change = \"ignore\"");
+    let ignoring = ignoring.replace("precision = [8, 2]", "precision = [7, 2]");
+    sandbox.write("items.toml", ignoring.as_bytes());
+    sandbox.ok("run items.toml");
+    sandbox.note("the advice is followed");
+    sandbox.sqlite("delete from item");
+    sandbox.item_pipeline(limit);
+    let answer = sandbox.run("run items.toml --reload");
+    assert_eq!(answer.code, 1);
+    for statement in answer.stderr.lines().map(str::trim).filter(|line| line.starts_with("alter ")) {
+        sandbox.sqlite(statement);
+    }
+    sandbox.ok("run items.toml --reload");
+    assert_eq!(sandbox.sqlite("select price from item order by id"), ["2.75", "3.00", "4.00"]);
+    sandbox.ok("verify");
+    sandbox.item_pipeline("lineage = false\n");
+    sandbox.sqlite("drop table item");
+    sandbox.note("the table is gone, and the pipeline has no lineage any more");
+    sandbox.refused("run items.toml", 1);
+    sandbox.golden("no-lineage");
 }
 
 #[test]
