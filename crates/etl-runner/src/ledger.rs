@@ -209,6 +209,37 @@ pub struct StoredReject {
     pub raw: Vec<u8>,
 }
 
+/// One reject, without the record's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RejectLine {
+    pub line: u64,
+    pub record: u64,
+    pub offset: u64,
+    pub field: Option<String>,
+    pub code: String,
+    pub message: String,
+}
+
+impl RejectLine {
+    pub(crate) fn with_raw(self, raw: Vec<u8>) -> StoredReject {
+        let Self { line, record, offset, field, code, message } = self;
+        StoredReject { record, line, offset, field, code, message, raw }
+    }
+}
+
+impl From<&StoredReject> for RejectLine {
+    fn from(reject: &StoredReject) -> Self {
+        Self {
+            line: reject.line,
+            record: reject.record,
+            offset: reject.offset,
+            field: reject.field.clone(),
+            code: reject.code.clone(),
+            message: reject.message.clone(),
+        }
+    }
+}
+
 /// How an object version found in the store stands in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Standing<'a> {

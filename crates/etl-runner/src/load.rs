@@ -20,8 +20,8 @@ use crate::database::{
     LoadTransaction, SqliteRows, TableName, compare, written_columns,
 };
 use crate::error::LoadError;
-use crate::ledger::{Counts, NewLoad, ObjectVersion, Replaces, StoredReject, Timestamp, Totals};
-use crate::report::{LoadReport, Outcome, RejectLine, RejectTotal};
+use crate::ledger::{Counts, NewLoad, ObjectVersion, RejectLine, Replaces, StoredReject, Timestamp, Totals};
+use crate::report::{LoadReport, Outcome, RejectTotal};
 use crate::stream::{self, Batches};
 
 /// Rows of one COPY statement, in bytes. PostgreSQL answers a COPY only at its end, so a refusal stops within one

@@ -4,7 +4,7 @@ use cli::Exit;
 use serde::Serialize;
 
 use crate::error::{LoadError, WITHOUT_LINEAGE};
-use crate::ledger::{Counts, StoredReject};
+use crate::ledger::{Counts, RejectLine};
 
 /// What became of one object.
 #[derive(Clone, Debug, Serialize)]
@@ -158,28 +158,4 @@ pub struct RejectTotal {
     pub code: &'static str,
     pub field: Option<String>,
     pub count: u64,
-}
-
-/// One reject, without the value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RejectLine {
-    pub line: u64,
-    pub record: u64,
-    pub offset: u64,
-    pub field: Option<String>,
-    pub code: String,
-    pub message: String,
-}
-
-impl From<&StoredReject> for RejectLine {
-    fn from(reject: &StoredReject) -> Self {
-        Self {
-            line: reject.line,
-            record: reject.record,
-            offset: reject.offset,
-            field: reject.field.clone(),
-            code: reject.code.clone(),
-            message: reject.message.clone(),
-        }
-    }
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cli::{Exit, Screen, escape, human};
 use etl_runner::database::{Database, DatabaseError, LoadFilter};
-use etl_runner::ledger::{LoadRow, LoadState, StoredReject};
+use etl_runner::ledger::{LoadRow, LoadState, RejectLine, StoredReject};
 use serde::Serialize;
 
 use super::Context;
@@ -20,7 +20,7 @@ use crate::config::{ExportFormat, RejectsExport, RejectsList};
 
 /// Loads asked for at a time.
 const LOADS_PER_PAGE: u32 = 500;
-/// Rejects of the first page, and of any page.
+/// Rejects of the first page, and of any page; the records' bytes count in an export only.
 const FIRST_PAGE: u32 = 64;
 const LARGEST_PAGE: u32 = 4096;
 /// A page's raw bytes are to stay about here: a record may have a mebibyte.
@@ -39,7 +39,19 @@ impl Pages {
         Self { load, after: 0, size: FIRST_PAGE }
     }
 
-    pub(super) async fn next(&mut self, database: &mut Database) -> Result<Option<Vec<StoredReject>>, DatabaseError> {
+    /// The next page, without the records' bytes: a list is for looking.
+    pub(super) async fn next_lines(
+        &mut self,
+        database: &mut Database,
+    ) -> Result<Option<Vec<RejectLine>>, DatabaseError> {
+        let page = database.reject_lines(self.load, self.after, LARGEST_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.after = last.record;
+        Ok(Some(page))
+    }
+
+    /// The next page with them.
+    async fn next(&mut self, database: &mut Database) -> Result<Option<Vec<StoredReject>>, DatabaseError> {
         let page = database.rejects(self.load, self.after, self.size).await?;
         let Some(last) = page.last() else { return Ok(None) };
         self.after = last.record;
@@ -80,18 +92,7 @@ struct ListedLoad {
     key: String,
     table: String,
     rejected: u64,
-    rejects: Vec<ListedReject>,
-}
-
-/// Without the record's bytes: a list is for looking.
-#[derive(Serialize)]
-struct ListedReject {
-    line: u64,
-    record: u64,
-    offset: u64,
-    field: Option<String>,
-    code: String,
-    message: String,
+    rejects: Vec<RejectLine>,
 }
 
 pub(super) fn list(args: &RejectsList, context: &Context) -> Result<Exit, Failure> {
@@ -114,13 +115,11 @@ async fn list_up_to(database: &mut Database, load: Option<i64>, limit: u64) -> R
         let mut rejects = Vec::new();
         let mut pages = Pages::of(load.id);
         while left > 0
-            && let Some(page) = pages.next(database).await?
+            && let Some(page) = pages.next_lines(database).await?
         {
-            for reject in page.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
-                left -= 1;
-                let StoredReject { record, line, offset, field, code, message, raw: _ } = reject;
-                rejects.push(ListedReject { line, record, offset, field, code, message });
-            }
+            let before = rejects.len();
+            rejects.extend(page.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX)));
+            left -= (rejects.len() - before) as u64;
         }
         listed.push(ListedLoad {
             load: load.id,

@@ -46,7 +46,7 @@ async fn look(database: &mut Database, id: i64) -> Result<(LoadRow, Vec<Total>),
     nothing_committed(&mut load);
     let mut counts: HashMap<(String, Option<String>), u64> = HashMap::new();
     let mut pages = Pages::of(id);
-    while let Some(page) = pages.next(database).await? {
+    while let Some(page) = pages.next_lines(database).await? {
         for reject in page {
             *counts.entry((reject.code, reject.field)).or_default() += 1;
         }

@@ -264,11 +264,16 @@ impl fmt::Display for Refusal {
 pub(super) enum Doing<'a> {
     Connect,
     ReadLedger,
+    /// With the records' bytes, which need a right of their own.
+    ReadRejects,
     WriteLedger,
     MakeLedger,
     Describe(&'a TableName),
     Create(&'a TableName),
-    Copy { table: &'a TableName, columns: &'a [String] },
+    Copy {
+        table: &'a TableName,
+        columns: &'a [String],
+    },
     Delete(&'a TableName),
     Count(&'a TableName),
     Commit,
@@ -279,6 +284,7 @@ impl Doing<'_> {
         match self {
             Self::Connect => "connect".into(),
             Self::ReadLedger => "read the ledger".into(),
+            Self::ReadRejects => "read the raw bytes of rejects".into(),
             Self::WriteLedger => "write the ledger".into(),
             Self::MakeLedger => "make the ledger".into(),
             Self::Describe(table) => format!("look at the table {table}"),
@@ -294,7 +300,12 @@ impl Doing<'_> {
         match self {
             Self::Describe(table) | Self::Create(table) | Self::Delete(table) | Self::Count(table) => Some(table),
             Self::Copy { table, .. } => Some(table),
-            Self::Connect | Self::ReadLedger | Self::WriteLedger | Self::MakeLedger | Self::Commit => None,
+            Self::Connect
+            | Self::ReadLedger
+            | Self::ReadRejects
+            | Self::WriteLedger
+            | Self::MakeLedger
+            | Self::Commit => None,
         }
     }
 
@@ -309,6 +320,7 @@ impl Doing<'_> {
             Self::ReadLedger | Self::WriteLedger | Self::MakeLedger => {
                 "etl-runner setup (or the SQL that `etl-runner setup --print` shows)".into()
             }
+            Self::ReadRejects => format!("grant select on aqueduct.reject to {user};"),
             Self::Connect => format!("grant connect on database … to {user};"),
             Self::Describe(table) | Self::Count(table) => on("select", table),
             Self::Create(table) => format!("grant usage, create on schema \"{}\" to {user};", schema(table)),

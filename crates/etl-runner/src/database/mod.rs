@@ -35,7 +35,7 @@ pub use shape::{LiveColumn, LiveTable, LiveType, ShapeProblem, TableEncoding, Ta
 pub use sqlite::{Sqlite, SqliteLoad, SqliteRows};
 pub use url::{ConfigError, DatabaseConfig, DatabaseUrl, Given, PostgresUrl, SecretText};
 
-use crate::ledger::{LoadRow, LoadState, NewLoad, StoredReject, Totals};
+use crate::ledger::{LoadRow, LoadState, NewLoad, RejectLine, StoredReject, Totals};
 
 /// A failed load keeps this many rejects, and so many bytes of them: enough to see what is wrong, small enough that a
 /// hopeless file cannot fill the ledger.
@@ -220,7 +220,13 @@ impl Database {
         found.ok_or(DatabaseError::NoSuchLoad { id })
     }
 
-    /// Rejects of a load after a record number, in the object's order, at most `limit`: a page of a stream.
+    /// Rejects of a load after a record number, in the object's order, at most `limit`: a page of a stream. A role that
+    /// may only look has no right to the records' bytes, so they are not asked for.
+    pub async fn reject_lines(&mut self, load: i64, after: u64, limit: u32) -> Result<Vec<RejectLine>, DatabaseError> {
+        either!(self, inner => inner.reject_lines(load, after, limit).await)
+    }
+
+    /// The same with the records' bytes.
     pub async fn rejects(&mut self, load: i64, after: u64, limit: u32) -> Result<Vec<StoredReject>, DatabaseError> {
         either!(self, inner => inner.rejects(load, after, limit).await)
     }

@@ -700,6 +700,39 @@ fn who_may_not_create_is_told_who_can_and_setup_is_what_helps() {
 }
 
 #[test]
+fn who_may_only_look_sees_rejects_and_not_their_bytes() {
+    let mut sandbox = Sandbox::on(Postgres::database());
+    sandbox.seed(DIRTY);
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    let (read, login) = (format!("read_{}", database.name()), format!("login_{}", database.name()));
+    database.psql(&format!("create role {login} login"));
+    let looking = database.url_as(&login, None);
+    sandbox.ok("run pipelines/customers.toml");
+    sandbox.ok(&format!("setup --read-role {read}"));
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    database.psql(&format!("grant {read} to {login}"));
+    let admin = database.url().to_owned();
+    sandbox.set("DATABASE_URL", &looking);
+    sandbox.note("a member of the role that may look");
+    sandbox.ok("loads");
+    sandbox.ok("show 1");
+    sandbox.ok("rejects list");
+    sandbox.refused("rejects export -o rejects.csv", 4);
+    assert!(!sandbox.path("rejects.csv").exists());
+    let answer = sandbox.refused("rejects export", 4);
+    assert_eq!(answer.stdout, "");
+    let grant = answer.stderr.split_once("can run: ").unwrap().1.lines().next().unwrap().to_owned();
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    database.psql(&grant);
+    sandbox.note("with the grant");
+    sandbox.ok("rejects export -o rejects.csv");
+    sandbox.set("DATABASE_URL", &admin);
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    database.psql(&format!("drop owned by {login}, {read}; drop role {login}, {read}"));
+    sandbox.golden("looking");
+}
+
+#[test]
 fn a_newer_ledger_is_refused() {
     let mut sandbox = Sandbox::new();
     sandbox.seed(CLEAN);

@@ -10,7 +10,8 @@ use etl_runner::database::{
     written_columns,
 };
 use etl_runner::ledger::{
-    Counts, LoadState, NewLoad, ObjectVersion, Replaces, Standing, StoredReject, Timestamp, Totals, standing,
+    Counts, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, Standing, StoredReject, Timestamp, Totals,
+    standing,
 };
 use testkit::{Aws, Direction, PASSWORD_GROUP, Postgres, PostgresOptions, Proxy, TestDatabase};
 use transform::{Cell, ColumnType, Pipeline, RowRef, RowSink, Span};
@@ -239,8 +240,11 @@ async fn a_role_without_ddl_rights_is_told_who_can_help_and_then_works() {
     let mut looking = Database::connect(&config(&test.url_as(&reader, None))).await.unwrap();
     looking.ensure_ledger().await.unwrap();
     assert_eq!(looking.loads(&LoadFilter::default(), 10).await.unwrap().len(), 1);
-    let error = looking.rejects(1, 0, 10).await.unwrap_err();
+    let id = looking.loads(&LoadFilter::default(), 10).await.unwrap()[0].id;
+    assert_eq!(looking.reject_lines(id, 0, 10).await.unwrap(), [RejectLine::from(&reject(1)), (&reject(2)).into()]);
+    let error = looking.rejects(id, 0, 10).await.unwrap_err();
     assert!(matches!(error, DatabaseError::Permission { .. }), "{error:?}");
+    assert!(error.to_string().contains("raw bytes of rejects"), "{error}");
     for role in [role, app, read, reader] {
         test.psql(&format!("drop owned by {role}; drop role {role}"));
     }

@@ -10,7 +10,7 @@ use super::super::error::{DatabaseError, Doing};
 use super::super::name::TableName;
 use super::super::{LoadFilter, RowCounts, Undone};
 use super::{Postgres, Session, built, get, statement};
-use crate::ledger::{Counts, LoadRow, LoadState, NewLoad, ObjectVersion, StoredReject, Timestamp, Totals};
+use crate::ledger::{Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, StoredReject, Timestamp, Totals};
 
 /// A statement carries at most this much of rejects.
 const REJECTS_PER_STATEMENT: usize = 1_000;
@@ -95,6 +95,18 @@ fn load_row(row: &PgRow) -> Result<LoadRow, DatabaseError> {
         permanent: get(row, "permanent")?,
         replaced_by: get(row, "replaced_by")?,
         note: serde_json::from_str(&get::<String>(row, "note")?).map_err(|_| unknown("note"))?,
+    })
+}
+
+fn reject_line(row: &PgRow) -> Result<RejectLine, DatabaseError> {
+    let number = |column: &str| get::<i64>(row, column).map(i64::unsigned_abs);
+    Ok(RejectLine {
+        line: number("line")?,
+        record: number("record")?,
+        offset: number("byte_offset")?,
+        field: get(row, "field")?,
+        code: get(row, "code")?,
+        message: get(row, "message")?,
     })
 }
 
@@ -277,34 +289,36 @@ impl Postgres {
         Ok(found)
     }
 
+    async fn reject_rows(&mut self, load: i64, after: u64, limit: u32, raw: bool) -> Result<Vec<PgRow>, DatabaseError> {
+        let (raw, doing) = if raw { (", raw", Doing::ReadRejects) } else { ("", Doing::ReadLedger) };
+        let sql = format!(
+            "select record, line, byte_offset, field, code, message{raw} from aqueduct.reject \
+             where load_id = $1 and record > $2 order by record limit $3"
+        );
+        let mut session = self.read(doing).await?;
+        let query = built(sql).bind(load).bind(signed(after)).bind(i64::from(limit));
+        let rows = session.rows(query, doing).await?;
+        self.done(session).await?;
+        Ok(rows)
+    }
+
+    pub(in super::super) async fn reject_lines(
+        &mut self,
+        load: i64,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<RejectLine>, DatabaseError> {
+        self.reject_rows(load, after, limit, false).await?.iter().map(reject_line).collect()
+    }
+
     pub(in super::super) async fn rejects(
         &mut self,
         load: i64,
         after: u64,
         limit: u32,
     ) -> Result<Vec<StoredReject>, DatabaseError> {
-        let query = statement(
-            "select record, line, byte_offset, field, code, message, raw from aqueduct.reject \
-             where load_id = $1 and record > $2 order by record limit $3",
-        );
-        let mut session = self.read(Doing::ReadLedger).await?;
-        let query = query.bind(load).bind(signed(after)).bind(i64::from(limit));
-        let rows = session.rows(query, Doing::ReadLedger).await?;
-        self.done(session).await?;
-        let number = |row: &PgRow, column: &str| get::<i64>(row, column).map(i64::unsigned_abs);
-        rows.iter()
-            .map(|row| {
-                Ok(StoredReject {
-                    record: number(row, "record")?,
-                    line: number(row, "line")?,
-                    offset: number(row, "byte_offset")?,
-                    field: get(row, "field")?,
-                    code: get(row, "code")?,
-                    message: get(row, "message")?,
-                    raw: get(row, "raw")?,
-                })
-            })
-            .collect()
+        let rows = self.reject_rows(load, after, limit, true).await?;
+        rows.iter().map(|row| Ok(reject_line(row)?.with_raw(get(row, "raw")?))).collect()
     }
 
     pub(in super::super) async fn count_rejects(&mut self, load: i64) -> Result<u64, DatabaseError> {

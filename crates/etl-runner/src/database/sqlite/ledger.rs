@@ -10,7 +10,9 @@ use super::super::error::{DatabaseError, Doing};
 use super::super::name::TableName;
 use super::super::{LoadFilter, RowCounts, Undone};
 use super::{Session, Sqlite, built, get, statement};
-use crate::ledger::{Counts, LoadRow, LoadState, NewLoad, ObjectVersion, Replaces, StoredReject, Timestamp, Totals};
+use crate::ledger::{
+    Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, StoredReject, Timestamp, Totals,
+};
 
 /// SQLite's limit on bound values, over the eight of a reject, and far below its limit on the length of a statement.
 const REJECTS_PER_STATEMENT: usize = 200;
@@ -83,6 +85,18 @@ fn load_row(row: &SqliteRow) -> Result<LoadRow, DatabaseError> {
         permanent: get::<i64>(row, "permanent")? != 0,
         replaced_by: get(row, "replaced_by")?,
         note: serde_json::from_str(&get::<String>(row, "note")?).map_err(|_| unknown("note"))?,
+    })
+}
+
+fn reject_line(row: &SqliteRow) -> Result<RejectLine, DatabaseError> {
+    let number = |column: &str| get::<i64>(row, column).map(i64::unsigned_abs);
+    Ok(RejectLine {
+        line: number("line")?,
+        record: number("record")?,
+        offset: number("byte_offset")?,
+        field: get(row, "field")?,
+        code: get(row, "code")?,
+        message: get(row, "message")?,
     })
 }
 
@@ -274,34 +288,43 @@ impl Sqlite {
         Ok(self.load_rows(query).await?.into_iter().next())
     }
 
+    async fn reject_rows(
+        &mut self,
+        load: i64,
+        after: u64,
+        limit: u32,
+        raw: bool,
+    ) -> Result<Vec<SqliteRow>, DatabaseError> {
+        let raw = if raw { ", raw" } else { "" };
+        let sql = format!(
+            "select record, line, byte_offset, field, code, message{raw} from aqueduct_reject \
+             where load_id = ?1 and record > ?2 order by record limit ?3"
+        );
+        let doing = Doing::ReadLedger;
+        let mut session = self.read(doing).await?;
+        let query = built(sql).bind(load).bind(signed(after)).bind(i64::from(limit));
+        let rows = session.rows(query, doing).await?;
+        self.done(session).await?;
+        Ok(rows)
+    }
+
+    pub(in super::super) async fn reject_lines(
+        &mut self,
+        load: i64,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<RejectLine>, DatabaseError> {
+        self.reject_rows(load, after, limit, false).await?.iter().map(reject_line).collect()
+    }
+
     pub(in super::super) async fn rejects(
         &mut self,
         load: i64,
         after: u64,
         limit: u32,
     ) -> Result<Vec<StoredReject>, DatabaseError> {
-        let query = statement(
-            "select record, line, byte_offset, field, code, message, raw from aqueduct_reject \
-             where load_id = ?1 and record > ?2 order by record limit ?3",
-        );
-        let mut session = self.read(Doing::ReadLedger).await?;
-        let query = query.bind(load).bind(signed(after)).bind(i64::from(limit));
-        let rows = session.rows(query, Doing::ReadLedger).await?;
-        self.done(session).await?;
-        let number = |row: &SqliteRow, column: &str| get::<i64>(row, column).map(i64::unsigned_abs);
-        rows.iter()
-            .map(|row| {
-                Ok(StoredReject {
-                    record: number(row, "record")?,
-                    line: number(row, "line")?,
-                    offset: number(row, "byte_offset")?,
-                    field: get(row, "field")?,
-                    code: get(row, "code")?,
-                    message: get(row, "message")?,
-                    raw: get(row, "raw")?,
-                })
-            })
-            .collect()
+        let rows = self.reject_rows(load, after, limit, true).await?;
+        rows.iter().map(|row| Ok(reject_line(row)?.with_raw(get(row, "raw")?))).collect()
     }
 
     pub(in super::super) async fn count_rejects(&mut self, load: i64) -> Result<u64, DatabaseError> {
