@@ -101,14 +101,15 @@ pub(super) fn run(args: &Run, context: &Context) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// A dry run makes no database: one that is not there yet is looked at as an empty one.
+/// A dry run writes nothing: a database that may only be read is enough, and one that is not there yet is looked at as an
+/// empty one.
 fn database_config(args: &Run, context: &Context) -> Result<DatabaseConfig, Failure> {
     let config = context.resolve(&args.database)?;
-    let not_there = match config.url() {
-        DatabaseUrl::Sqlite(path) => !path.exists(),
-        DatabaseUrl::Postgres(_) => false,
-    };
-    Ok(if args.dry_run && not_there { DatabaseConfig::sqlite(Path::new(":memory:")) } else { config })
+    Ok(match config.url() {
+        _ if !args.dry_run => config,
+        DatabaseUrl::Sqlite(path) if !path.exists() => DatabaseConfig::sqlite(Path::new(":memory:")),
+        DatabaseUrl::Sqlite(_) | DatabaseUrl::Postgres(_) => config.existing(),
+    })
 }
 
 /// What there is to do.

@@ -487,6 +487,7 @@ fn a_database_that_may_only_be_read_is_left_as_it_is() {
     sandbox.ok("loads --pipeline customers");
     sandbox.refused("run pipelines/customers.toml", 4);
     sandbox.refused("undo 1", 4);
+    sandbox.ok("run pipelines/customers.toml --dry-run");
     sandbox.golden("read-only-sqlite");
 
     let mut sandbox = Sandbox::on(Postgres::database());
@@ -494,6 +495,7 @@ fn a_database_that_may_only_be_read_is_left_as_it_is() {
     let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
     database.psql(&format!("alter database \"{}\" set default_transaction_read_only = on", database.name()));
     sandbox.refused("run pipelines/customers.toml", 4);
+    sandbox.ok("run pipelines/customers.toml --dry-run");
     sandbox.golden("read-only-postgres");
 }
 

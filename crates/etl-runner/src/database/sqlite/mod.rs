@@ -129,7 +129,7 @@ impl Sqlite {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
-        if new {
+        if new && create {
             // Readers see the old rows while a load writes. A property of the file, so it is set once.
             options = options.journal_mode(SqliteJournalMode::Wal);
         }
