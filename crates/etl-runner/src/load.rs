@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime};
 use objects::{Compression, Decompressed, Limits, ObjectMeta, ObjectReader, Store};
 use transform::csv::Opened;
 use transform::pipeline::{Errors, Mode};
-use transform::{ColumnType, Discard, HeaderReport, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally};
+use transform::{ColumnType, Discard, HeaderReport, Labels, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally};
 use uuid::Uuid;
 
 use crate::database::{
@@ -416,13 +416,19 @@ impl Progress {
             self.notes.push(format!("took {delimiter:?} for the delimiter; name it under [dialect] to be sure"));
             self.note("delimiter_sniffed", delimiter);
         }
-        if !header.ignored.is_empty() {
-            self.notes.push(format!("ignored columns: {}", header.ignored.join(", ")));
-            self.note("ignored_columns", header.ignored.clone());
+        self.note_columns("ignored columns", "ignored_column", &header.ignored);
+        self.note_columns("missing columns, loaded as NULL", "missing_column", &header.missing);
+    }
+
+    /// A header may have any number of columns: the first are named, and their number where there are more.
+    fn note_columns(&mut self, what: &str, key: &str, labels: &Labels) {
+        if labels.is_empty() {
+            return;
         }
-        if !header.missing.is_empty() {
-            self.notes.push(format!("missing columns, loaded as NULL: {}", header.missing.join(", ")));
-            self.note("missing_columns", header.missing.clone());
+        self.notes.push(format!("{what}: {labels}"));
+        self.note(&format!("{key}s"), labels.shown());
+        if labels.count() > labels.shown().len() {
+            self.note(&format!("{key}_count"), labels.count());
         }
     }
 

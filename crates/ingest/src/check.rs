@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use objects::{Compression, Decompressed, StoreError, refuse_binary};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use transform::csv::{OpenError, Opened};
-use transform::{Discard, Pipeline, Plan, PlanError, Tally, Worker};
+use transform::{Discard, Labels, Pipeline, Plan, PlanError, Tally, Worker};
 
 /// What a check found.
 #[derive(Clone, Debug, Serialize)]
@@ -23,14 +23,23 @@ pub struct CheckReport {
     pub reject_totals: Vec<RejectTotal>,
     /// The first rejects, in file order.
     pub first_rejects: Vec<RejectLine>,
-    /// Columns of the file no field asks for.
-    pub ignored_columns: Vec<String>,
-    /// Fields whose column the file lacks; their cells are NULL or the field's default.
-    pub missing_columns: Vec<String>,
+    /// Columns of the file no field asks for: the first of them.
+    #[serde(serialize_with = "shown")]
+    pub ignored_columns: Labels,
+    /// All of them, counted.
+    pub ignored_column_count: usize,
+    /// Fields whose column the file lacks, the first of them; their cells are NULL or the field's default.
+    #[serde(serialize_with = "shown")]
+    pub missing_columns: Labels,
+    pub missing_column_count: usize,
     /// The delimiter, when the pipeline names none and it was guessed.
     pub guessed_delimiter: Option<char>,
     /// The limit that was exceeded, if one was.
     pub over_limit: Option<OverLimit>,
+}
+
+fn shown<S: Serializer>(labels: &Labels, serializer: S) -> Result<S::Ok, S::Error> {
+    labels.shown().serialize(serializer)
 }
 
 /// How often one code stood against one field.
@@ -127,7 +136,9 @@ pub fn check<R: Read>(
         bytes: opened.bytes(),
         reject_totals,
         first_rejects: counts.first,
+        ignored_column_count: header_report.ignored.count(),
         ignored_columns: header_report.ignored,
+        missing_column_count: header_report.missing.count(),
         missing_columns: header_report.missing,
         guessed_delimiter: opened.sniffed(),
         over_limit,

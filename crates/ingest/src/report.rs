@@ -210,10 +210,10 @@ pub(crate) fn notes(file: &str, report: &CheckReport) -> Vec<String> {
         notes.push(format!("{file}: the pipeline names no delimiter, guessed {delimiter:?}"));
     }
     if !report.ignored_columns.is_empty() {
-        notes.push(format!("{file}: columns the pipeline does not name: {}", report.ignored_columns.join(", ")));
+        notes.push(format!("{file}: columns the pipeline does not name: {}", report.ignored_columns));
     }
     if !report.missing_columns.is_empty() {
-        notes.push(format!("{file}: columns the file does not have: {}", report.missing_columns.join(", ")));
+        notes.push(format!("{file}: columns the file does not have: {}", report.missing_columns));
     }
     if report.records == 0 {
         notes.push(format!("{file}: a header and no records"));

@@ -26,7 +26,7 @@ mod worker;
 
 pub use encoding::Encoding;
 pub use pipeline::Pipeline;
-pub use plan::{HeaderReport, Plan, PlanError};
+pub use plan::{HeaderReport, Labels, Plan, PlanError};
 pub use reject::{Code, Fault, Reason};
 pub use row::{Cell, Row, RowRef, Side, Span};
 pub use types::{Checks, Cleaner, ColumnType, Converted, Converter, write_canonical};

@@ -1,6 +1,7 @@
 //! A pipeline compiled against one header.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::csv::{Decoder, Grammar};
@@ -13,7 +14,7 @@ use crate::types::{Buffers, Checks, Cleaner, ColumnType, Converted, Converter};
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanError {
-    #[error("the header has no column {}", names(missing))]
+    #[error("the header has no column {}", Labels::new(missing))]
     MissingLabels {
         missing: Vec<String>,
         /// All labels; none when no field asks for any of them, because then they may be cells of a file without a header.
@@ -48,7 +49,7 @@ impl PlanError {
             .map(|(_, found)| format!("the header has {}; names are compared exactly", shown(found)))
             .collect();
         if !header.is_empty() {
-            help.push(format!("the header has: {}", names(header)));
+            help.push(format!("the header has: {}", Labels::new(header)));
         } else if alike.is_empty() {
             help.push(
                 "none of the columns is a field of the pipeline; is the first line a header? header = false under \
@@ -64,23 +65,64 @@ impl PlanError {
 const SHOWN_LABELS: usize = 20;
 const SHOWN_CHARACTERS: usize = 40;
 
-fn shown(label: &str) -> String {
-    match label.char_indices().nth(SHOWN_CHARACTERS) {
-        Some((end, _)) => format!("{:?}…", &label[..end]),
-        None => format!("{label:?}"),
+/// Labels of a header as far as they are shown: the first ones, long ones cut, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    shown: Vec<String>,
+    count: usize,
+}
+
+impl Labels {
+    fn new(labels: &[String]) -> Self {
+        Self { shown: labels.iter().take(SHOWN_LABELS).map(|label| cut(label)).collect(), count: labels.len() }
+    }
+
+    /// Labels that may be cells.
+    fn hidden(count: usize) -> Self {
+        Self { shown: Vec::new(), count }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many there are; [`Labels::shown`] may be fewer.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    pub fn shown(&self) -> &[String] {
+        &self.shown
     }
 }
 
-fn names(labels: &[String]) -> String {
-    let mut text = labels.iter().take(SHOWN_LABELS).map(|label| shown(label)).collect::<Vec<_>>().join(", ");
-    if labels.len() > SHOWN_LABELS {
-        text.push_str(&format!(" and {} more", labels.len() - SHOWN_LABELS));
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.shown.is_empty() {
+            return write!(f, "{} that may be cells", self.count);
+        }
+        let shown = self.shown.iter().map(|label| format!("{label:?}")).collect::<Vec<_>>().join(", ");
+        f.write_str(&shown)?;
+        match self.count - self.shown.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
-    text
+}
+
+fn cut(label: &str) -> String {
+    match label.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &label[..end]),
+        None => label.to_owned(),
+    }
+}
+
+fn shown(label: &str) -> String {
+    format!("{:?}", cut(label))
 }
 
 fn new_names(labels: &[String]) -> String {
-    if labels.is_empty() { "only columns".into() } else { names(labels) }
+    if labels.is_empty() { "only columns".into() } else { Labels::new(labels).to_string() }
 }
 
 fn column(label: Option<&str>) -> String {
@@ -90,10 +132,10 @@ fn column(label: Option<&str>) -> String {
 /// What the header had beyond and below the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderReport {
-    /// Labels no field asks for.
-    pub ignored: Vec<String>,
+    /// Labels no field asks for; not shown when none of the header is asked for, because then they may be cells.
+    pub ignored: Labels,
     /// Fields whose label is missing; their cells are NULL, or the field's default.
-    pub missing: Vec<String>,
+    pub missing: Labels,
 }
 
 /// A pipeline compiled against one header and the column types of one table. Cloned for each worker, so that each has
@@ -351,7 +393,7 @@ fn positions(
     if !ignored.is_empty() && pipeline.drift.new_columns == NewColumns::Fail {
         return Err(PlanError::NewLabels { labels: if may_show { ignored } else { Vec::new() } });
     }
-    report.ignored = ignored;
-    report.missing = missing;
+    report.ignored = if may_show { Labels::new(&ignored) } else { Labels::hidden(ignored.len()) };
+    report.missing = Labels::new(&missing);
     Ok(positions)
 }

@@ -57,6 +57,18 @@ async fn look(database: &mut Database, id: i64) -> Result<(LoadRow, Vec<Total>),
     Ok((load, totals))
 }
 
+/// The columns a note names, and how many it leaves out.
+fn columns(names: &serde_json::Value, count: Option<&serde_json::Value>) -> String {
+    let names: Vec<String> = names.as_array().into_iter().flatten().map(ToString::to_string).collect();
+    let count = count.and_then(serde_json::Value::as_u64).unwrap_or_default();
+    match count.saturating_sub(names.len() as u64) {
+        // They may be cells.
+        unnamed if names.is_empty() => human::counted(unnamed, "column", "columns"),
+        0 => format!("columns {}", names.join(", ")),
+        more => format!("columns {} and {} more", names.join(", "), human::count(more)),
+    }
+}
+
 fn text(load: &LoadRow, totals: &[Total], context: &Context) -> String {
     let style = context.terminal.out;
     let mut text = format!("{}\n", style.bold(format_args!("load {}", load.id)));
@@ -98,6 +110,9 @@ fn text(load: &LoadRow, totals: &[Total], context: &Context) -> String {
         for (key, value) in note {
             match (key.as_str(), value.as_str()) {
                 ("delimiter_sniffed", Some(delimiter)) => line("delimiter", format!("{delimiter:?} (guessed)")),
+                ("ignored_columns", None) => line("ignored", columns(value, note.get("ignored_column_count"))),
+                ("missing_columns", None) => line("missing", columns(value, note.get("missing_column_count"))),
+                ("ignored_column_count" | "missing_column_count", _) => {}
                 (_, Some(text)) => line(&key.replace('_', " "), text.to_owned()),
                 (_, None) => line(&key.replace('_', " "), value.to_string()),
             }

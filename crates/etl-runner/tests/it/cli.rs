@@ -540,6 +540,29 @@ fn cells_of_a_file_without_a_header_stay_out_of_messages() {
 }
 
 #[test]
+fn of_a_thousand_columns_nobody_asked_for_the_first_are_named() {
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("");
+    let labels: String = (1..=1_000).map(|column| format!(",extra {column}")).collect();
+    let long = "y".repeat(500);
+    sandbox.put("items/1.csv", format!("id,price,{long}{labels}\n1,2.50,{}\n", ",".repeat(1_000)).as_bytes());
+    let answer = sandbox.ok("run items.toml");
+    assert!(answer.stdout.len() < 1_000, "{}", answer.stdout);
+    sandbox.ok("show 1");
+    sandbox.item_pipeline("[drift]\nmissing_columns = \"null\"\n");
+    sandbox.put("items/2.csv", b"171717,secret\n181818,secret\n");
+    let text = fs::read_to_string(sandbox.path("items.toml")).unwrap();
+    sandbox.write("loose.toml", text.replace("primaryKey = [\"id\"]\n", "").as_bytes());
+    sandbox.note("a file without a header: what stands in its place may be cells");
+    sandbox.sqlite("drop table item");
+    for command in ["run loose.toml --object items/2.csv --reload", "show 2"] {
+        let answer = sandbox.ok(command);
+        assert!(!answer.stdout.contains("secret") && !answer.stdout.contains("1717"), "{}", answer.stdout);
+    }
+    sandbox.golden("many-columns");
+}
+
+#[test]
 fn rows_without_lineage_are_verified_by_their_sum() {
     let mut sandbox = Sandbox::new();
     sandbox.item_pipeline("lineage = false\n");
