@@ -16,8 +16,8 @@ use transform::{ColumnType, Discard, HeaderReport, Labels, Pipeline, Plan, Rejec
 use uuid::Uuid;
 
 use crate::database::{
-    Begin, CopyEncoder, CopyFormat, CopyTextEncoder, Database, FAILURE_REJECT_BYTES, FAILURE_REJECTS, LiveTable,
-    LoadTransaction, SqliteRows, TableName, compare, written_columns,
+    Begin, CopyEncoder, CopyFormat, CopyTextEncoder, Database, DatabaseError, FAILURE_REJECT_BYTES, FAILURE_REJECTS,
+    LiveTable, LoadTransaction, SqliteRows, TableName, compare, written_columns,
 };
 use crate::error::LoadError;
 use crate::ledger::{Counts, NewLoad, ObjectVersion, RejectLine, Replaces, StoredReject, Timestamp, Totals};
@@ -238,8 +238,9 @@ async fn fill(
     let mut segments = Segments::new(transaction, written_columns(pipeline), kind, spare);
     while let Some(batch) = batches.next().await? {
         progress.bytes = batches.bytes_read();
+        let (first, read) = (progress.counts.read + 1, batch.tally.read);
         let rejects = progress.take(task, plan, batch.tally)?;
-        segments.take(batch.rows, rejects).await?;
+        segments.take(batch.rows, rejects, first, read).await?;
         advance(progress.bytes, progress.counts.read);
     }
     let summary = tokio::task::spawn_blocking({
@@ -319,6 +320,50 @@ impl Spare {
     }
 }
 
+/// The records the rows of a segment came from, in order: runs of neighbours, which rejects end. There are no more runs
+/// than rejects held back, and one.
+#[derive(Debug, Default)]
+struct Origins {
+    /// The first record of a run, and how many follow each other.
+    runs: Vec<(u64, u64)>,
+}
+
+impl Origins {
+    /// The records of a block: `first` and those after it, but for the rejects.
+    fn add(&mut self, first: u64, read: u64, rejects: &[StoredReject]) {
+        let mut next = first;
+        for end in rejects.iter().map(|reject| reject.record).chain([first + read]) {
+            match self.runs.last_mut() {
+                Some((start, length)) if *start + *length == next => *length += end - next,
+                _ if end > next => self.runs.push((next, end - next)),
+                _ => {}
+            }
+            next = end + 1;
+        }
+    }
+
+    /// The record of a row, the first is 1.
+    fn record_of(&self, row: u64) -> Option<u64> {
+        let mut before = row.checked_sub(1)?;
+        for &(first, length) in &self.runs {
+            if before < length {
+                return Some(first + before);
+            }
+            before -= length;
+        }
+        None
+    }
+
+    /// A refusal speaks of rows of the segment; a person has the object's records.
+    fn name_record(&self, mut error: DatabaseError) -> DatabaseError {
+        if let DatabaseError::Refused(refusal) = &mut error {
+            let record = refusal.row.and_then(|row| self.record_of(row));
+            refusal.records = refusal.records.or(record.map(|record| (record, record)));
+        }
+        error
+    }
+}
+
 /// Rows into COPY statements of bounded size, rejects between them.
 struct Segments<'a> {
     transaction: &'a mut LoadTransaction,
@@ -327,16 +372,21 @@ struct Segments<'a> {
     spare: Spare,
     /// Bytes of the COPY statement that is open.
     sent: Option<usize>,
+    /// Where the rows of that statement came from.
+    origins: Origins,
     rejects: Vec<StoredReject>,
     reject_bytes: usize,
 }
 
 impl<'a> Segments<'a> {
     fn new(transaction: &'a mut LoadTransaction, columns: Vec<String>, kind: Kind, spare: Spare) -> Self {
-        Self { transaction, columns, kind, spare, sent: None, rejects: Vec::new(), reject_bytes: 0 }
+        let origins = Origins::default();
+        Self { transaction, columns, kind, spare, sent: None, origins, rejects: Vec::new(), reject_bytes: 0 }
     }
 
-    async fn take(&mut self, rows: Rows, rejects: Vec<StoredReject>) -> Result<(), LoadError> {
+    /// The rows and rejects of a block of `read` records, the first of them `first`.
+    async fn take(&mut self, rows: Rows, rejects: Vec<StoredReject>, first: u64, read: u64) -> Result<(), LoadError> {
+        self.origins.add(first, read, &rejects);
         match rows {
             Rows::Binary(rows) => self.send(rows.finish()).await?,
             Rows::Text(rows) => self.send(rows.finish()).await?,
@@ -366,7 +416,7 @@ impl<'a> Segments<'a> {
             load.start_copy(&self.columns, format).await?;
         }
         self.sent = Some(self.sent.unwrap_or(0) + bytes.len());
-        self.spare.put(load.send(bytes).await?);
+        self.spare.put(load.send(bytes).await.map_err(|error| self.origins.name_record(error))?);
         Ok(())
     }
 
@@ -374,8 +424,9 @@ impl<'a> Segments<'a> {
         if let LoadTransaction::Postgres(load) = &mut *self.transaction
             && self.sent.take().is_some()
         {
-            load.finish_copy().await?;
+            load.finish_copy().await.map_err(|error| self.origins.name_record(error))?;
         }
+        self.origins.runs.clear();
         if !self.rejects.is_empty() {
             self.transaction.write_rejects(&self.rejects).await?;
             self.rejects.clear();
@@ -562,5 +613,40 @@ async fn record_failure(
             progress.notes.push(format!("the failure could not be recorded in the ledger: {error}"));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejects(records: &[u64]) -> Vec<StoredReject> {
+        let reject = |&record| StoredReject {
+            record,
+            line: record + 1,
+            offset: 0,
+            field: None,
+            code: "type-error".into(),
+            message: String::new(),
+            raw: Vec::new(),
+        };
+        records.iter().map(reject).collect()
+    }
+
+    #[test]
+    fn a_row_of_a_segment_is_a_record_of_the_object() {
+        let mut origins = Origins::default();
+        // Segments begin anywhere, blocks may hold rejects alone or nothing.
+        origins.add(101, 3, &rejects(&[102]));
+        origins.add(104, 2, &[]);
+        origins.add(106, 0, &[]);
+        origins.add(106, 2, &rejects(&[106, 107]));
+        origins.add(108, 4, &rejects(&[108, 110]));
+        let kept = [101, 103, 104, 105, 109, 111];
+        for (row, record) in (1..).zip(kept) {
+            assert_eq!(origins.record_of(row), Some(record), "row {row}");
+        }
+        assert_eq!((origins.record_of(0), origins.record_of(7)), (None, None));
+        assert_eq!(origins.runs, [(101, 1), (103, 3), (109, 1), (111, 1)]);
     }
 }

@@ -227,6 +227,8 @@ pub struct Refusal {
     pub columns: Vec<String>,
     /// Which row of the segment it was, the first is 1, where the server said so.
     pub row: Option<u64>,
+    /// The records among which it is, first and last, as far as that is known: of the object, from 1 after the header.
+    pub records: Option<(u64, u64)>,
 }
 
 impl fmt::Display for Refusal {
@@ -252,8 +254,11 @@ impl fmt::Display for Refusal {
                 write!(f, ", columns {}", quoted.join(", "))?;
             }
         }
-        if let Some(row) = self.row {
-            write!(f, ", row {row} of the segment")?;
+        match (self.records, self.row) {
+            (Some((first, last)), _) if first == last => write!(f, ", record {first}")?,
+            (Some((first, last)), _) => write!(f, ", one of the records {first} to {last}")?,
+            (None, Some(row)) => write!(f, ", row {row} of the segment")?,
+            (None, None) => {}
         }
         write!(f, " ({})", self.code)
     }
@@ -394,6 +399,7 @@ fn of_sqlstate(error: &PgDatabaseError, whom: Whom<'_>, doing: Doing<'_>) -> Dat
             constraint: error.constraint().map(str::to_owned),
             columns,
             row: row_of_copy(context),
+            records: None,
         }))
     };
     // Two runs made the same table, schema or type at the same moment: the second is told by the catalogue's own key.
@@ -537,7 +543,7 @@ fn refusal_of_sqlite(code: i32, message: &str, table: String, sent: &[String]) -
         RefusalKind::Check => message.strip_prefix("CHECK constraint failed: ").map(str::to_owned),
         _ => None,
     };
-    Refusal { kind, code: code.to_string(), table, constraint, columns, row: None }
+    Refusal { kind, code: code.to_string(), table, constraint, columns, row: None, records: None }
 }
 
 #[cfg(test)]
@@ -580,11 +586,12 @@ mod tests {
             constraint: Some("customer_pkey".into()),
             columns: vec!["id".into()],
             row: Some(7),
+            records: None,
         };
-        assert_eq!(
-            DatabaseError::Refused(Box::new(refusal)).to_string(),
-            "public.customer refused a row because of a key, constraint \"customer_pkey\", column \"id\", \
-             row 7 of the segment (23505)"
-        );
+        let shown = |records| DatabaseError::Refused(Box::new(Refusal { records, ..refusal.clone() })).to_string();
+        let what = "public.customer refused a row because of a key, constraint \"customer_pkey\", column \"id\"";
+        assert_eq!(shown(None), format!("{what}, row 7 of the segment (23505)"));
+        assert_eq!(shown(Some((9, 9))), format!("{what}, record 9 (23505)"));
+        assert_eq!(shown(Some((9, 11))), format!("{what}, one of the records 9 to 11 (23505)"));
     }
 }

@@ -653,6 +653,37 @@ fn a_table_of_another_shape_is_said_with_the_statements_to_paste() {
 }
 
 #[test]
+fn a_refused_row_is_named_by_its_record() {
+    // Every third record is a reject, so rows and records do not count alike; some thousand come before the bad one.
+    let mut lines = String::from("id,price\n");
+    for record in 1..=20_000 {
+        let id = if record == 19_999 { 4 } else { record };
+        let price = if record % 3 == 0 { "x" } else { "1" };
+        lines.push_str(&format!("{id},{price}\n"));
+    }
+    let key =
+        "create table item (id bigint constraint item_key unique, price numeric(8,2), _load_id bigint, _record bigint)";
+    let mut sandbox = Sandbox::on(Postgres::database());
+    sandbox.item_pipeline("[errors]\nlimit = { rows = 100000 }\n");
+    sandbox.put("items/a.csv", lines.as_bytes());
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    database.psql(key);
+    assert_eq!(sandbox.run("run items.toml").code, 1);
+    sandbox.note("a value in the middle");
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    database.psql("drop table item; create table item (id bigint constraint small check (id < 10000), price numeric(8,2), _load_id bigint, _record bigint)");
+    sandbox.put("items/a.csv", format!("{lines}\n").as_bytes());
+    assert_eq!(sandbox.run("run items.toml").code, 1);
+    sandbox.golden("refused-postgres");
+
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("[errors]\nlimit = { rows = 100000 }\n");
+    sandbox.put("items/a.csv", lines.as_bytes());
+    assert_eq!(sandbox.run("run items.toml").code, 1);
+    sandbox.golden("refused-sqlite");
+}
+
+#[test]
 fn a_missing_table_the_pipeline_does_not_make_is_said() {
     let mut sandbox = Sandbox::new();
     sandbox.item_pipeline("create = false\n");

@@ -46,11 +46,16 @@ struct Pending {
     rows: usize,
     /// Of texts and blobs.
     bytes: usize,
+    /// Records of the first and the last row.
+    records: Option<(u64, u64)>,
 }
 
 impl Pending {
     /// Takes one more row; false when there is none.
     fn take(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, DatabaseError> {
+        if let Some(record) = cursor.record() {
+            self.records = Some((self.records.map_or(record, |(first, _)| first), record));
+        }
         let (arguments, bytes) = (&mut self.arguments, &mut self.bytes);
         let taken = cursor.next_row(|value| match value {
             Value::Null => arguments.add(None::<i64>),
@@ -183,8 +188,8 @@ impl SqliteLoad {
 
     /// Writes the rows that wait.
     async fn flush(&mut self) -> Result<(), DatabaseError> {
-        let Pending { arguments, rows, .. } = std::mem::take(&mut self.pending);
-        match &self.batch {
+        let Pending { arguments, rows, records, .. } = std::mem::take(&mut self.pending);
+        let written = match &self.batch {
             _ if rows == 0 => Ok(()),
             Some((sql, full)) if rows == *full => {
                 let sql = AssertSqlSafe(Arc::clone(sql));
@@ -195,7 +200,14 @@ impl SqliteLoad {
                 let sql = self.insert_sql(rows)?;
                 self.execute(AssertSqlSafe(sql), arguments, false).await
             }
-        }
+        };
+        written.map_err(|mut error| {
+            // SQLite does not say which row of a statement it was.
+            if let DatabaseError::Refused(refusal) = &mut error {
+                refusal.records = records;
+            }
+            error
+        })
     }
 
     async fn execute(

@@ -117,6 +117,11 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// The next row's record.
+    pub(super) fn record(&self) -> Option<u64> {
+        self.rows.records.get(self.row).copied()
+    }
+
     /// Hands the next row's values over; false after the last row.
     pub(super) fn next_row<E>(&mut self, mut take: impl FnMut(Value<'a>) -> Result<(), E>) -> Result<bool, E> {
         let rows = self.rows;
