@@ -179,6 +179,9 @@ impl LoadError {
             Self::Open(OpenError::Encoding { found, .. }) => {
                 vec![format!("write encoding = {:?} under [source] for such objects", found.to_lowercase())]
             }
+            Self::Open(OpenError::Delimiter { found, .. }) => {
+                vec![format!("write delimiter = {:?} under [dialect], or leave the key out", found.to_string())]
+            }
             Self::Plan(error @ PlanError::MissingLabels { .. }) => {
                 let mut help = error.help();
                 help.push(

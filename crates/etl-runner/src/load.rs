@@ -462,6 +462,10 @@ impl Progress {
 
     fn note_header<R>(&mut self, opened: &Opened<R>, header: &HeaderReport) {
         self.counts.skipped += opened.skipped();
+        if let Some(delimiter) = opened.hinted() {
+            let delimiter = delimiter.to_string();
+            self.notes.push(format!("skipped the first line, which names the delimiter {delimiter:?} to spreadsheets"));
+        }
         if let Some(delimiter) = opened.sniffed() {
             let delimiter = delimiter.to_string();
             self.notes.push(format!("took {delimiter:?} for the delimiter; name it under [dialect] to be sure"));

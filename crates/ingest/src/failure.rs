@@ -202,6 +202,8 @@ fn content_failure(screen: Screen, error: &CheckError, pipeline: Option<&Path>) 
         CheckError::Open(OpenError::Encoding { found, .. }) => {
             screen.help(format!("set encoding = \"{}\" in [source] of {pipeline}", found.to_ascii_lowercase()))
         }
+        CheckError::Open(OpenError::Delimiter { found, .. }) => screen
+            .help(format!("set delimiter = {:?} in [dialect] of {pipeline}, or leave the key out", found.to_string())),
         CheckError::Open(OpenError::Header(_)) => {
             screen.help(format!("check the first lines of the file, and [dialect] in {pipeline}"))
         }

@@ -441,7 +441,10 @@ pub fn records(bytes: &[u8]) {
     let mut blocks = Outcome::default();
     let mut header_is_read = labels.is_none();
     let limit = pipeline.limits.record;
-    let cutter = Cutter::new(grammar, choices.encoding, limit, !header_is_read).with_block(choices.block);
+    let mut cutter = Cutter::new(grammar, choices.encoding, limit, !header_is_read).with_block(choices.block);
+    if whole.hinted().is_some() {
+        cutter = cutter.without_first_line();
+    }
     cut(cutter, &object, choices.piece, |block| {
         if header_is_read {
             blocks.apply(&mut worker, &columns, block);

@@ -403,7 +403,7 @@ fn from_s3_into_postgres_is_the_same_work() {
 fn objects_that_are_no_csv_are_refused_by_name() {
     let mut sandbox = Sandbox::new();
     sandbox.item_pipeline("");
-    let objects: [(&str, &[u8]); 9] = [
+    let objects: [(&str, &[u8]); 10] = [
         ("empty", b""),
         ("pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"),
         ("parquet", b"PAR1\x15\x04\x15\x10"),
@@ -413,6 +413,7 @@ fn objects_that_are_no_csv_are_refused_by_name() {
         ("other-columns", b"number,amount\n1,2\n"),
         ("twice", b"id,price,price\n1,2,3\n"),
         ("blank", b"\n\n\n"),
+        ("other-delimiter", b"sep=;\nid;price\n1;2\n"),
     ];
     for (name, bytes) in objects {
         sandbox.put(&format!("items/{name}.csv"), bytes);
@@ -423,6 +424,15 @@ fn objects_that_are_no_csv_are_refused_by_name() {
     assert!(state.iter().all(|line| line.ends_with(": failed") || line == "0 rejects"), "{state:?}");
     assert_eq!(state.len(), objects.len() + 1);
     sandbox.golden("no-csv");
+}
+
+#[test]
+fn a_first_line_for_spreadsheets_is_no_record() {
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("");
+    sandbox.put("items/a.csv", b"sep=,\r\nid,price\r\n1,2.50\r\n2,x\r\n");
+    sandbox.ok("run items.toml");
+    sandbox.golden("sep-line");
 }
 
 #[test]

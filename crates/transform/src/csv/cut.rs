@@ -84,6 +84,8 @@ pub struct Cutter {
     mode: Mode,
     /// Everything before the first byte is known: the byte order mark was looked for.
     begun: bool,
+    /// The first line is none of the file's: a hint for spreadsheets.
+    skips_line: bool,
     finished: bool,
     header_pending: bool,
     offset: u64,
@@ -126,6 +128,7 @@ impl Cutter {
             at: 0,
             mode: Mode::Start,
             begun: false,
+            skips_line: false,
             finished: false,
             header_pending: header,
             offset: 0,
@@ -136,6 +139,12 @@ impl Cutter {
             dropped: 0,
             spare: Vec::new(),
         }
+    }
+
+    /// Leaves out the first line, whatever it holds. Positions count it.
+    pub fn without_first_line(mut self) -> Self {
+        self.skips_line = true;
+        self
     }
 
     /// Ends blocks after fewer bytes, so that tests see many of them.
@@ -184,19 +193,27 @@ impl Cutter {
         self.line
     }
 
-    /// Strips the byte order mark once enough bytes are in to know. In UTF-16 it has become U+FEFF in UTF-8.
+    /// Strips the byte order mark, and the first line where it is to be, once enough bytes are in to know. In UTF-16 the
+    /// mark has become U+FEFF in UTF-8.
     fn begin(&mut self, complete: bool) {
         const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
         if self.begun || (self.buffer.len() < MARK.len() && !complete && MARK.starts_with(&self.buffer)) {
             return;
         }
-        self.begun = true;
-        if self.buffer.starts_with(&MARK) {
-            self.start = MARK.len();
-            self.record_start = MARK.len();
-            self.at = MARK.len();
-            self.offset = self.encoding.raw_len(&MARK);
+        let mut start = if self.buffer.starts_with(&MARK) { MARK.len() } else { 0 };
+        if self.skips_line {
+            start = match line_end(&self.buffer, start, complete) {
+                Some((_, next)) => next,
+                None if complete => self.buffer.len(),
+                None => return,
+            };
         }
+        self.begun = true;
+        self.start = start;
+        self.record_start = start;
+        self.at = start;
+        self.offset = self.encoding.raw_len(&self.buffer[..start]);
+        self.line += count_line_ends(&self.buffer[..start]);
     }
 
     /// The next block that is complete, if the bytes pushed so far hold one.

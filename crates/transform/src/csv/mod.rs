@@ -12,6 +12,7 @@
 //!   that closes in front of text on another line than its record starts on, was most likely opened by a stray quote. The record is then its first
 //!   line alone, a reject, and reading resumes on the next line: one stray quote costs one line, not the file.
 //! - A record longer than `limits.record` is a reject of its first line in the same way.
+//! - A first line `sep=;` names the delimiter to spreadsheets. [`Opened`] takes it for that and skips it.
 
 mod cut;
 mod decode;
@@ -23,7 +24,7 @@ pub use cut::{Block, Cutter, LastRecord};
 pub use decode::{Decoded, Decoder, FieldText};
 pub use header::{HeaderError, read_header};
 pub use open::{OpenError, Opened};
-use sniff::sniff_delimiter;
+use sniff::{hinted_delimiter, sniff_delimiter};
 
 use crate::pipeline::Dialect;
 

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 
-use super::{Block, Cutter, Grammar, HeaderError, read_header, sniff_delimiter};
+use super::{Block, Cutter, Grammar, HeaderError, hinted_delimiter, read_header, sniff_delimiter};
 use crate::encoding::Encoding;
 use crate::pipeline::Pipeline;
 
@@ -11,6 +11,9 @@ use crate::pipeline::Pipeline;
 const CHUNK: usize = 256 * 1024;
 /// Bytes looked at for the delimiter.
 const SAMPLE: usize = 64 * 1024;
+
+/// Bytes of which the first line is looked at for a hint.
+const HINT: usize = 64;
 
 /// Why a stream cannot be read as the pipeline's CSV.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +23,8 @@ pub enum OpenError {
     Empty,
     #[error("it starts with a {found} byte order mark, and the pipeline says encoding = {expected:?}")]
     Encoding { found: &'static str, expected: &'static str },
+    #[error("its first line says sep={found}, and the pipeline says delimiter = {:?}", expected.to_string())]
+    Delimiter { found: char, expected: char },
     #[error("it has no header: it holds blank and comment lines only")]
     NoHeader,
     #[error(transparent)]
@@ -39,6 +44,7 @@ pub struct Opened<R> {
     grammar: Grammar,
     header: Option<Vec<String>>,
     is_sniffed: bool,
+    hint: Option<u8>,
     skipped: u64,
 }
 
@@ -67,9 +73,13 @@ impl<R: Read> Opened<R> {
             }
             encoding = found;
         }
-        let (delimiter, is_sniffed) = match pipeline.dialect.delimiter {
-            Some(delimiter) => (delimiter, false),
-            None => {
+        let hint = hinted_delimiter(&pipeline.dialect, &encoding.decode_sample(&sample[..sample.len().min(HINT)]));
+        let (delimiter, is_sniffed) = match (pipeline.dialect.delimiter, hint) {
+            (Some(delimiter), Some(hint)) if delimiter != hint => {
+                return Err(OpenError::Delimiter { found: char::from(hint), expected: char::from(delimiter) });
+            }
+            (Some(delimiter), _) | (None, Some(delimiter)) => (delimiter, false),
+            (None, None) => {
                 // The same bytes however many came at once: a guess must not depend on how a source hands them out.
                 let text = encoding.decode_sample(&sample[..sample.len().min(SAMPLE)]);
                 (sniff_delimiter(&pipeline.dialect, &text).unwrap_or(b','), true)
@@ -78,12 +88,16 @@ impl<R: Read> Opened<R> {
         let grammar = Grammar::new(&pipeline.dialect, delimiter);
         let with_header = pipeline.dialect.header;
         let mut cutter = Cutter::new(grammar, encoding, pipeline.limits.record, with_header);
+        if hint.is_some() {
+            cutter = cutter.without_first_line();
+        }
         cutter.push(&sample);
         if ended {
             cutter.finish();
         }
         let bytes = sample.len() as u64;
-        let mut opened = Self { source, cutter, chunk, ended, bytes, grammar, header: None, is_sniffed, skipped: 0 };
+        let skipped = u64::from(hint.is_some());
+        let mut opened = Self { source, cutter, chunk, ended, bytes, grammar, header: None, is_sniffed, hint, skipped };
         while with_header && opened.header.is_none() {
             let block = opened.next_block().map_err(OpenError::Read)?.ok_or(OpenError::NoHeader)?;
             let (header, skipped) = read_header(&block, grammar, pipeline.limits.columns)?;
@@ -124,7 +138,7 @@ impl<R> Opened<R> {
         self.header.as_deref()
     }
 
-    /// Blank and comment lines before the header.
+    /// Blank and comment lines before the header, and a first line that names the delimiter.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -132,6 +146,11 @@ impl<R> Opened<R> {
     /// The delimiter, when the pipeline names none and it was guessed.
     pub fn sniffed(&self) -> Option<char> {
         self.is_sniffed.then(|| char::from(self.grammar.delimiter()))
+    }
+
+    /// The delimiter, when a first line like `sep=;` names it.
+    pub fn hinted(&self) -> Option<char> {
+        self.hint.map(char::from)
     }
 
     /// Bytes read so far.

@@ -1,4 +1,4 @@
-//! Guesses the delimiter of a dialect that names none.
+//! The delimiter a file names itself, or the guess for a dialect that names none.
 
 use super::Grammar;
 use crate::pipeline::Dialect;
@@ -7,6 +7,17 @@ use crate::pipeline::Dialect;
 const CANDIDATES: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// Records a guess looks at.
 const RECORDS: usize = 100;
+
+/// The delimiter that a first line `sep=;` names: a hint for spreadsheets, and none of the file's records. `text` is
+/// the beginning of the file behind its byte order mark.
+pub(super) fn hinted_delimiter(dialect: &Dialect, text: &str) -> Option<u8> {
+    let line = text.split(['\r', '\n']).next()?;
+    let line = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(line);
+    let [name @ .., delimiter] = line.as_bytes() else { return None };
+    let taken = [dialect.quote, dialect.escape, dialect.comment].contains(&Some(*delimiter));
+    let may_be = *delimiter == b'\t' || delimiter.is_ascii_punctuation();
+    (name.eq_ignore_ascii_case(b"sep=") && may_be && !taken).then_some(*delimiter)
+}
 
 /// The delimiter that gives the most records of one same width above 1 in `sample`; `None` when no candidate splits
 /// anything (a file of one column).

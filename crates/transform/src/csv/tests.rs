@@ -282,3 +282,37 @@ fn the_byte_order_mark_decides_between_the_two_utf16() {
         assert_eq!(opened.skipped(), 2, "blank lines before the header are skipped lines like any other");
     }
 }
+
+#[test]
+fn a_first_line_may_name_the_delimiter_and_is_no_record() {
+    let pipeline = |dialect: &str| {
+        let text = format!(
+            "version = 1\nname = \"t\"\n[source]\npath = \"t.csv\"\n[dialect]\n{dialect}\n[schema]\n\
+             fields = [{{ name = \"id\" }}, {{ name = \"note\" }}]\n"
+        );
+        crate::Pipeline::parse(&text).unwrap()
+    };
+    for hint in ["sep=;\n", "SEP=;\r\n", "\"sep=;\"\r", "\u{FEFF}sep=;\n"] {
+        for (dialect, header) in [("", "id;note\n"), ("delimiter = \";\"", "id;note\n"), ("header = false", "")] {
+            let input = format!("{hint}{header}1;a,b,c\n");
+            let mut opened = super::Opened::new(input.as_bytes(), &pipeline(dialect)).unwrap();
+            assert_eq!(
+                (opened.grammar().delimiter(), opened.sniffed(), opened.skipped()),
+                (b';', None, 1),
+                "{input:?}"
+            );
+            assert_eq!(opened.hinted(), Some(';'));
+            let block = opened.next_block().unwrap().unwrap();
+            let line = if header.is_empty() { 2 } else { 3 };
+            assert_eq!((block.offset as usize, block.line, block.record), (hint.len() + header.len(), line, 1));
+            assert_eq!(block.bytes, b"1;a,b,c\n");
+        }
+    }
+    let error = super::Opened::new(&b"sep=;\nid;note\n"[..], &pipeline("delimiter = \",\"")).unwrap_err();
+    assert_eq!(error.to_string(), "its first line says sep=;, and the pipeline says delimiter = \",\"");
+    let error = super::Opened::new(&b"sep=;"[..], &pipeline("")).unwrap_err();
+    assert!(matches!(error, super::OpenError::NoHeader), "{error}");
+    for no_hint in ["sep=\n", "sep=x\n", "sep=;x\n", " sep=;\n", "sep=\"\n"] {
+        assert_eq!(super::hinted_delimiter(&Dialect::default(), no_hint), None, "{no_hint:?}");
+    }
+}

@@ -138,7 +138,12 @@ pub(crate) const KEYS: &[Key] = &[
         Default::Toml("{}"),
         "How records and fields are told apart (Frictionless Table Dialect).",
     ),
-    key("dialect.delimiter", ASCII, Default::Words("found from the first records, and said"), "Stands between fields."),
+    key(
+        "dialect.delimiter",
+        ASCII,
+        Default::Words("found from the first records, and said"),
+        "Stands between fields. A first line `sep=;` names it, too.",
+    ),
     key("dialect.quoteChar", ASCII, Default::Toml("'\"'"), "Stands around a field; `\"\"` for a file without quotes."),
     key(
         "dialect.doubleQuote",
