@@ -221,10 +221,17 @@ pub fn cut_and_decode(bytes: &[u8]) {
         let before = pieces.len();
         decode(grammar, block, &mut pieces);
         records += pieces[before..].iter().filter(|item| item.fields.is_some() || item.fault.is_some()).count() as u64;
-        if block.last == LastRecord::Truncated {
+        let raw = encoding.to_raw(&block.bytes);
+        // A comment over the limit is cut to its first character.
+        let is_cut_comment = match block.bytes.split_first() {
+            Some((first, b"" | b"\n" | b"\r" | b"\r\n")) if grammar.comment == Some(*first) => {
+                lines.next(offset) > offset + raw.len() as u64
+            }
+            _ => false,
+        };
+        if block.last == LastRecord::Truncated || is_cut_comment {
             offset = lines.next(offset);
         } else {
-            let raw = encoding.to_raw(&block.bytes);
             assert!(object[offset as usize..].starts_with(&raw), "a block holds what the object holds");
             offset += raw.len() as u64;
         }

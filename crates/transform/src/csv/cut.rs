@@ -48,7 +48,8 @@ pub enum LastRecord {
     Whole,
     /// The record went over the limit; the block ends with its first line.
     OverLimit,
-    /// One physical line over the limit, alone in its block: only its first bytes were kept.
+    /// One physical line over the limit, alone in its block: only its first bytes were kept. A comment over the limit is
+    /// alone as well, and whole: it is cut to its first character.
     Truncated,
 }
 
@@ -315,7 +316,7 @@ impl Cutter {
                     return self.end_line(content, next);
                 }
                 Mode::Drop => {
-                    let kept = self.record_start + self.limit;
+                    let kept = self.record_start + self.kept();
                     match line_end(&self.buffer, self.at, self.finished) {
                         Some((content, next)) => {
                             self.drop_bytes(kept, content);
@@ -333,11 +334,24 @@ impl Cutter {
                         }
                     }
                     self.mode = Mode::Start;
+                    if self.in_comment() {
+                        // What is left of it is skipped like any other. The block ends, since offsets behind it jump.
+                        return Step::EndBlock(LastRecord::Whole);
+                    }
                     self.records += 1;
                     return Step::EndBlock(LastRecord::Truncated);
                 }
             }
         }
+    }
+
+    fn in_comment(&self) -> bool {
+        self.grammar.comment.is_some() && self.buffer.get(self.record_start).copied() == self.grammar.comment
+    }
+
+    /// Bytes kept of a line over the limit. Of a comment its first character, which makes it one.
+    fn kept(&self) -> usize {
+        if self.in_comment() { 1 } else { self.limit }
     }
 
     fn drop_bytes(&mut self, from: usize, to: usize) {
@@ -442,7 +456,7 @@ impl Cutter {
             return Step::NeedMore;
         }
         // The line is kept alone in its block, so what stands before it goes first.
-        self.at = self.record_start + self.limit;
+        self.at = self.record_start + self.kept();
         self.mode = Mode::Drop;
         if self.record_start > self.start {
             return Step::EndBlock(LastRecord::Whole);

@@ -215,6 +215,26 @@ fn a_line_over_the_limit_is_one_reject_and_reading_goes_on() {
 }
 
 #[test]
+fn a_comment_over_the_limit_is_a_skipped_line_like_any_other() {
+    let grammar = dialects()[1];
+    let long = "é".repeat(50_000);
+    for (piece, end) in [(3, "\n"), (1000, "\r\n"), (usize::MAX, "\r"), (7, "\n")] {
+        let input = format!("#{long}{end}a{end}#{long}{end}b{end}#{long}");
+        let blocks = cut(grammar, input.as_bytes(), piece, 1 << 18, 1000, true);
+        let items = decode(grammar, &blocks);
+        let records: Vec<_> = items.iter().map(|(_, fields, fault)| (fields.concat(), *fault)).collect();
+        assert_eq!(records, ["", "a", "", "b", ""].map(|text| (text.to_owned(), None)));
+        assert!(blocks.iter().all(|block| block.len() <= 1000), "the rest of the line is not kept");
+        let b = 2 * (1 + long.len() + end.len()) + 1 + end.len();
+        assert_eq!(items[3].0, Some((b as u64, b as u64 + 1)), "offsets count the dropped bytes");
+        let places: Vec<_> = blocks.iter().map(|block| (block.line, block.record)).collect();
+        assert_eq!(places[places.len() - 2..], [(4, 1), (5, 2)]);
+        let header = blocks.iter().find_map(|block| super::read_header(block, grammar, 10).unwrap().0);
+        assert_eq!(header.unwrap(), ["a"]);
+    }
+}
+
+#[test]
 fn a_byte_order_mark_is_no_part_of_the_first_label() {
     for piece in [1, 2, 100] {
         let blocks = cut(grammar(), b"\xEF\xBB\xBF\"id\",b\n1,2\n", piece, 1 << 18, 1 << 20, true);

@@ -159,7 +159,7 @@ pub(crate) const KEYS: &[Key] = &[
         Default::Toml("true"),
         "The first record names the columns; else fields stand by position.",
     ),
-    key("dialect.commentChar", ASCII, NONE, "A line that starts with it is skipped."),
+    key("dialect.commentChar", ASCII, NONE, "A line that starts with it is skipped, however long it is."),
     key("schema", Value::Table, Default::Required, "Columns, types and rules (Frictionless Table Schema)."),
     key(
         "schema.missingValues",
