@@ -468,6 +468,55 @@ fn names_that_hold_escapes_and_patterns_are_only_names() {
     sandbox.golden("odd-names");
 }
 
+#[test]
+fn hostile_names_of_tables_and_columns_are_only_names() {
+    let name = "Sales 2026.Ada's \\ Größe; drop table keep; --";
+    let pipeline = |table: &str| {
+        format!(
+            "version = 1\nname = \"hostile\"\n[source]\npath = \"items/*.csv\"\n[dialect]\ndelimiter = \",\"\n[schema]\n\
+             primaryKey = ['id\"; drop table keep; --']\nfields = [\n  {{ name = 'id\"; drop table keep; --', from = \"id\", \
+             type = \"integer\" }},\n  {{ name = \"Unit Price\", from = \"price\", type = \"number\" }},\n]\n\
+             [target]\ntable = {table:?}\n"
+        )
+    };
+    let go_through = |sandbox: &mut Sandbox| {
+        sandbox.write("quotes.toml", pipeline("public.\"Odd Name\"").as_bytes());
+        sandbox.write("hostile.toml", pipeline(name).as_bytes());
+        sandbox.put("items/a.csv", b"id,price\n1,2.50\n2,x\n");
+        assert_eq!(sandbox.run("run quotes.toml").code, 2);
+        sandbox.ok("ddl hostile.toml");
+        sandbox.ok("run hostile.toml");
+        sandbox.ok("run hostile.toml");
+        sandbox.ok("check hostile.toml");
+        sandbox.ok("loads");
+        let listed = sandbox.run_words(&["loads", "--table", name, "--quiet"], "loads --table NAME --quiet");
+        assert!(listed.stdout.contains("items/a.csv"), "{}", listed.stdout);
+        sandbox.ok("show 1");
+        sandbox.ok("rejects list");
+        sandbox.ok("verify");
+        sandbox.put("items/b.csv", b"id,price\n1,7\n");
+        assert_eq!(sandbox.run("run hostile.toml").code, 1);
+        sandbox.ok("undo 1");
+        sandbox.ok("run hostile.toml --reload --object items/a.csv");
+    };
+
+    let mut sandbox = Sandbox::on(Postgres::database());
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    database.psql("create schema \"Sales 2026\"; create table keep (id int)");
+    go_through(&mut sandbox);
+    let state = sandbox.state();
+    assert!(state.contains(&"public.keep: 0 rows".to_owned()), "{state:?}");
+    sandbox.golden("hostile-postgres");
+
+    let mut sandbox = Sandbox::new();
+    sandbox.write(".aqueduct/warehouse.db", b"");
+    sandbox.sqlite("create table keep (id int)");
+    go_through(&mut sandbox);
+    let state = sandbox.state();
+    assert!(state.contains(&"keep: 0 rows".to_owned()), "{state:?}");
+    sandbox.golden("hostile-sqlite");
+}
+
 // ---- databases
 
 #[test]

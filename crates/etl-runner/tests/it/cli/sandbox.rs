@@ -131,9 +131,14 @@ impl Sandbox {
 
     /// Runs `etl-runner` with arguments split at blanks.
     pub(super) fn run(&mut self, arguments: &str) -> Answer {
+        self.run_words(&arguments.split_whitespace().collect::<Vec<_>>(), arguments)
+    }
+
+    /// Runs `etl-runner` with words that may hold blanks, shown as `shown`.
+    pub(super) fn run_words(&mut self, words: &[&str], shown: &str) -> Answer {
         let program = if self.unprivileged { self.path("etl-runner") } else { env!("CARGO_BIN_EXE_etl-runner").into() };
         let mut command = Command::new(program);
-        command.args(arguments.split_whitespace()).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.args(words).current_dir(self.folder.path()).stdin(Stdio::null());
         // Nothing of the person's own settings reaches in.
         command.env_clear().env("HOME", self.folder.path()).env("AWS_EC2_METADATA_DISABLED", "true");
         command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
@@ -148,7 +153,7 @@ impl Sandbox {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         };
-        let _ = write!(self.transcript, "$ etl-runner {arguments}\n{}", answer.stdout);
+        let _ = write!(self.transcript, "$ etl-runner {shown}\n{}", answer.stdout);
         if !answer.stderr.is_empty() {
             let _ = write!(self.transcript, "--- stderr\n{}", answer.stderr);
         }
@@ -196,7 +201,7 @@ impl Sandbox {
                 state
             }
             Where::Postgres(database) => {
-                let tables = "select schemaname || '.' || relname from pg_stat_user_tables \
+                let tables = "select format('%I.%I', schemaname, relname) from pg_stat_user_tables \
                               where schemaname <> 'aqueduct' order by 1";
                 let mut state = Vec::new();
                 for table in database.psql(tables).lines() {
