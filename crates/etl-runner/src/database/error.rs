@@ -60,6 +60,12 @@ pub enum DatabaseError {
     LedgerNewer { server: String, found: i64, known: i64 },
     #[error("the ledger in {server} has version {found}, version {known} is needed; run `etl-runner setup`")]
     LedgerOlder { server: String, found: i64, known: i64 },
+    /// The checksum that is recorded with a step of the ledger is not the one of our statements.
+    #[error(
+        "the ledger in {server} was made by other statements than this program has for version {version}; use the \
+         etl-runner that made it, or restore the ledger"
+    )]
+    LedgerAltered { server: String, version: i64 },
     #[error("make the ledger in {server}: {reason}")]
     Migration { server: String, reason: String },
     #[error("there is no load {id}")]
@@ -116,6 +122,7 @@ impl DatabaseError {
             | Self::LedgerMissing { .. }
             | Self::LedgerNewer { .. }
             | Self::LedgerOlder { .. }
+            | Self::LedgerAltered { .. }
             | Self::Migration { .. }
             | Self::NoSuchLoad { .. }
             | Self::NotUndoable { .. }
@@ -149,6 +156,7 @@ impl DatabaseError {
             | Self::Refused(_)
             | Self::LedgerNewer { .. }
             | Self::LedgerOlder { .. }
+            | Self::LedgerAltered { .. }
             | Self::Migration { .. }
             | Self::NoSuchLoad { .. }
             | Self::NotUndoable { .. }
@@ -186,6 +194,7 @@ impl DatabaseError {
             | Self::LedgerMissing { .. }
             | Self::LedgerNewer { .. }
             | Self::LedgerOlder { .. }
+            | Self::LedgerAltered { .. }
             | Self::Migration { .. }
             | Self::NoSuchLoad { .. }
             | Self::NotUndoable { .. }

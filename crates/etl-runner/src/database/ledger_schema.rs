@@ -6,6 +6,7 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use super::Dialect;
+use super::error::DatabaseError;
 use super::name::{NameError, literal, quote};
 
 /// Version, name and SQL of each step, oldest first. A step that was released is never edited.
@@ -21,17 +22,43 @@ pub(super) const MIGRATION_LOCK: i64 = 0x6171_7565_6475_6374;
 /// The migrator for a dialect. It takes no locks of its own: those would belong to the session, and a pooler may give
 /// the next statement to another one. Callers hold a transaction around it.
 pub(super) fn migrator(dialect: Dialect) -> Migrator {
-    let (steps, table) = match dialect {
-        Dialect::Postgres => (POSTGRES, "aqueduct.migration"),
-        Dialect::Sqlite => (SQLITE, "aqueduct_migration"),
-    };
-    let mut migrator = Migrator::with_migrations(steps.into_iter().map(migration).collect());
-    migrator.dangerous_set_table_name(table);
+    let mut migrator = Migrator::with_migrations(steps(dialect).into_iter().map(migration).collect());
+    migrator.dangerous_set_table_name(match dialect {
+        Dialect::Postgres => "aqueduct.migration",
+        Dialect::Sqlite => "aqueduct_migration",
+    });
     if dialect == Dialect::Postgres {
         migrator.create_schema("aqueduct");
     }
     migrator.set_locking(false);
     migrator
+}
+
+/// The newest of the recorded steps, oldest first with their checksums; `None` when there is none. Refuses a ledger that
+/// is newer than this program, and one that other statements made.
+pub(super) fn newest(
+    dialect: Dialect,
+    server: &str,
+    recorded: &[(i64, Vec<u8>)],
+) -> Result<Option<i64>, DatabaseError> {
+    let newest = recorded.last().map(|(version, _)| *version);
+    if let Some(found) = newest.filter(|&version| version > VERSION) {
+        return Err(DatabaseError::LedgerNewer { server: server.to_owned(), found, known: VERSION });
+    }
+    let steps = steps(dialect).map(migration);
+    for (version, checksum) in recorded {
+        if steps.iter().any(|step| step.version == *version && *step.checksum != **checksum) {
+            return Err(DatabaseError::LedgerAltered { server: server.to_owned(), version: *version });
+        }
+    }
+    Ok(newest)
+}
+
+fn steps(dialect: Dialect) -> [(i64, &'static str, &'static str); 1] {
+    match dialect {
+        Dialect::Postgres => POSTGRES,
+        Dialect::Sqlite => SQLITE,
+    }
 }
 
 fn migration((version, name, sql): (i64, &'static str, &'static str)) -> Migration {

@@ -284,6 +284,29 @@ async fn a_newer_ledger_is_refused() {
     assert!(matches!(error, DatabaseError::LedgerNewer { found: 99, .. }), "{error:?}");
 }
 
+#[tokio::test]
+async fn a_ledger_made_by_other_statements_is_refused() {
+    let altered = |error: &DatabaseError| matches!(error, DatabaseError::LedgerAltered { version: 1, .. });
+    let test = Postgres::database();
+    open(test.url()).await.close().await;
+    test.psql("update aqueduct.migration set checksum = '\\x00'");
+    let mut database = Database::connect(&config(test.url())).await.unwrap();
+    for error in [
+        database.ensure_ledger().await.unwrap_err(),
+        database.has_ledger().await.unwrap_err(),
+        database.setup(&Setup::default()).await.unwrap_err(),
+    ] {
+        assert!(altered(&error) && !error.is_temporary(), "{error:?}");
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.db");
+    let mut database = sqlite(&path).await;
+    sql(&path, "update aqueduct_migration set checksum = x'00'").await;
+    let error = database.ensure_ledger().await.unwrap_err();
+    assert!(altered(&error) && error.to_string().contains("version 1"), "{error:?}");
+}
+
 /// Runs statements on an SQLite file from outside.
 async fn sql(path: &Path, sql: &str) {
     use sqlx::{ConnectOptions, Connection, Executor};

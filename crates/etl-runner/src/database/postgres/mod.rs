@@ -18,7 +18,7 @@ pub use copy::{CopyEncoder, CopyTextEncoder};
 pub use load::{CopyFormat, PostgresLoad};
 
 use super::error::{DatabaseError, Doing, Whom, of_postgres};
-use super::ledger_schema::{MIGRATION_LOCK, Setup, VERSION, migrator};
+use super::ledger_schema::{MIGRATION_LOCK, Setup, VERSION, migrator, newest};
 use super::secret::{self, Secret};
 use super::url::{PostgresUrl, server_name};
 use super::{Dialect, TableName};
@@ -284,17 +284,15 @@ impl Postgres {
              where n.nspname = 'aqueduct' and c.relname = 'migration') as found",
         );
         let found: bool = get(&session.row(exists, doing).await?, "found")?;
-        let version = if found {
-            let newest = statement("select max(version) as version from aqueduct.migration where success");
-            get::<Option<i64>>(&session.row(newest, doing).await?, "version")?
+        let steps = if found {
+            let query = statement("select version, checksum from aqueduct.migration where success order by version");
+            let row = |row: &PgRow| Ok((get::<i64>(row, "version")?, get::<Vec<u8>>(row, "checksum")?));
+            session.rows(query, doing).await?.iter().map(row).collect::<Result<Vec<_>, DatabaseError>>()?
         } else {
-            None
+            Vec::new()
         };
         self.done(session).await?;
-        if let Some(found) = version.filter(|&version| version > VERSION) {
-            return Err(DatabaseError::LedgerNewer { server: self.server.to_string(), found, known: VERSION });
-        }
-        Ok(version)
+        newest(Dialect::Postgres, &self.server, &steps)
     }
 
     /// Makes or updates the ledger's tables. Two runners on a fresh database take turns by a lock that ends with the

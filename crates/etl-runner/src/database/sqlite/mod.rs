@@ -21,7 +21,7 @@ pub use rows::SqliteRows;
 
 use super::Dialect;
 use super::error::{DatabaseError, Doing, of_sqlite};
-use super::ledger_schema::{VERSION, migrator};
+use super::ledger_schema::{VERSION, migrator, newest};
 
 /// How long a writer waits for another one before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -226,17 +226,15 @@ impl Sqlite {
         let mut session = self.read(doing).await?;
         let exists = statement("select count(*) as count from sqlite_schema where name = 'aqueduct_migration'");
         let exists: i64 = get(&session.row(exists, doing).await?, "count")?;
-        let version = if exists > 0 {
-            let newest = statement("select max(version) as version from aqueduct_migration where success");
-            get::<Option<i64>>(&session.row(newest, doing).await?, "version")?
+        let steps = if exists > 0 {
+            let query = statement("select version, checksum from aqueduct_migration where success order by version");
+            let row = |row: &SqliteRow| Ok((get::<i64>(row, "version")?, get::<Vec<u8>>(row, "checksum")?));
+            session.rows(query, doing).await?.iter().map(row).collect::<Result<Vec<_>, DatabaseError>>()?
         } else {
-            None
+            Vec::new()
         };
         self.done(session).await?;
-        if let Some(found) = version.filter(|&version| version > VERSION) {
-            return Err(DatabaseError::LedgerNewer { server: self.to_string(), found, known: VERSION });
-        }
-        Ok(version)
+        newest(Dialect::Sqlite, &self.to_string(), &steps)
     }
 }
 
