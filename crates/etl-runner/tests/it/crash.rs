@@ -57,8 +57,12 @@ impl Case {
     }
 
     fn command(&self, url: &str) -> Command {
+        self.command_for(url, "events.csv")
+    }
+
+    fn command_for(&self, url: &str, object: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_etl-runner"));
-        command.arg("run").arg(self.path("events.toml")).arg(self.path("events.csv"));
+        command.arg("run").arg(self.path("events.toml")).arg(self.path(object));
         command.env("DATABASE_URL", url).env_remove("DATABASE_SECRET").current_dir(self.folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -164,6 +168,33 @@ fn two_runners_racing_load_once() {
         let said = || outputs.iter().map(text).collect::<String>();
         assert!(codes == [0, 0] || codes == [0, 75], "round {round}: {codes:?}\n{}", said());
         assert!(case.assert_all_or_nothing(), "round {round}\n{}", said());
+    }
+}
+
+#[test]
+fn two_runners_that_both_have_to_make_the_table_load_both_objects() {
+    let case = Case::new(5_000);
+    let lines: String = (10_001..=15_000).map(|id| format!("{id},1,\"text\"\n")).collect();
+    std::fs::write(case.path("others.csv"), format!("id,amount,note\n{lines}")).unwrap();
+    let rows = [case.records - case.rejects, 5_000];
+    let objects = ["events.csv", "others.csv"];
+    for round in 0..8 {
+        case.database.psql("drop table if exists public.event; drop schema if exists aqueduct cascade");
+        let children = objects.map(|object| case.command_for(case.database.url(), object).spawn().unwrap());
+        let outputs = children.map(|child| child.wait_with_output().unwrap());
+        let said = || outputs.iter().map(text).collect::<String>();
+        let codes = outputs.each_ref().map(|output| output.status.code().unwrap());
+        assert!(codes.contains(&0) && codes.iter().all(|code| [0, 75].contains(code)), "{codes:?}\n{}", said());
+        case.settle();
+        let loaded: u64 = codes.iter().zip(rows).map(|(code, rows)| if *code == 0 { rows } else { 0 }).sum();
+        assert_eq!(case.count("select count(*) from public.event"), loaded, "round {round}: {codes:?}\n{}", said());
+        for object in objects {
+            let again = case.command_for(case.database.url(), object).output().unwrap();
+            assert!(again.status.success(), "round {round}: {}", text(&again));
+        }
+        let told_apart = "select count(distinct (_load_id, _record)) from public.event";
+        assert_eq!(case.count(told_apart), rows.iter().sum::<u64>(), "round {round}");
+        assert_eq!(case.database.psql("select string_agg(state, ' ') from aqueduct.load"), "loaded loaded");
     }
 }
 

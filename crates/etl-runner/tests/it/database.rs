@@ -528,6 +528,40 @@ async fn ten_runners_racing_load_an_object_once() {
     assert_eq!(test.psql("select count(*) from customer; select count(*) from aqueduct.load"), "500\n1");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_makes_the_table_at_the_same_moment_is_told_busy_or_makes_it_after_all() {
+    let test = Postgres::database();
+    for first_stays in [false, true] {
+        let (mut one, mut two) = (open(test.url()).await, open(test.url()).await);
+        let table = customer_table(&mut one).await;
+        let mut first = begin(&mut one, &new_load(&table, "a.csv")).await;
+        let mut second = begin(&mut two, &new_load(&table, "b.csv")).await;
+        first.create_table(&customers()).await.unwrap();
+        copy_customers(&mut first, 1..=5).await.unwrap();
+        let second = tokio::spawn(async move {
+            second.create_table(&customers()).await?;
+            copy_customers(&mut second, 6..=9).await?;
+            second.finish(&mut two, &totals(4, 0)).await
+        });
+        let waiting = "select count(*) from pg_stat_activity \
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        while test.psql(waiting) == "0" && !second.is_finished() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if first_stays {
+            first.finish(&mut one, &totals(5, 0)).await.unwrap();
+            let error = second.await.unwrap().unwrap_err();
+            assert!(matches!(error, DatabaseError::Busy { .. }) && error.is_temporary(), "{error:?}");
+            assert_eq!(test.psql("select count(*) from customer; select count(*) from aqueduct.load"), "5\n1");
+        } else {
+            first.abort().await;
+            second.await.unwrap().unwrap();
+            assert_eq!(test.psql("select count(*) from customer; select count(*) from aqueduct.load"), "4\n1");
+            test.psql("drop table customer; delete from aqueduct.load");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_second_writer_of_an_sqlite_file_is_told_busy() {
     let directory = tempfile::tempdir().unwrap();
