@@ -94,7 +94,6 @@ impl Input {
                     worker.apply(block, &mut sink);
                     buffer = black_box(sink.finish());
                     sum += buffer.len() as u64;
-                    buffer.clear();
                 });
             }
             other => panic!("no stage {other}; stages are {STAGES:?}"),

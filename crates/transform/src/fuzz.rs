@@ -183,7 +183,7 @@ fn decode(grammar: Grammar, block: &Block, items: &mut Vec<Item>) {
         offset += block.encoding.raw_len(&block.bytes[from_cut..cut]);
         (from, from_cut) = (start, cut);
         let raw = block.encoding.to_raw(&block.bytes[cut..cut + block.encoding.cut_len(&text[start..end])]);
-        let read = || (0..decoder.len()).map(|index| decoder.field(&text, index).text.to_owned()).collect();
+        let read = || (0..decoder.len()).map(|index| decoder.field(&text, index).to_owned()).collect();
         items.push(Item { offset, raw, fields: (is_record && fault.is_none()).then(read), fault });
     }
 }

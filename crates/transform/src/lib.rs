@@ -21,6 +21,7 @@ pub mod pipeline;
 mod plan;
 mod reject;
 mod row;
+mod span;
 pub mod types;
 mod worker;
 
@@ -28,6 +29,7 @@ pub use encoding::Encoding;
 pub use pipeline::Pipeline;
 pub use plan::{HeaderReport, Labels, Plan, PlanError};
 pub use reject::{Code, Fault, Reason};
-pub use row::{Cell, Row, RowRef, Side, Span};
+pub use row::{Cell, Row, RowRef, WIDE};
+pub use span::{Side, Span};
 pub use types::{Checks, Cleaner, ColumnType, Converted, Converter, write_canonical};
 pub use worker::{Discard, RejectedRecord, RowSink, Tally, Worker};

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::csv::{Decoder, Grammar};
 use crate::pipeline::{Field, MissingColumns, NewColumns, Pipeline};
 use crate::reject::{Fault, Reason};
-use crate::row::{Cell, Row, Span};
+use crate::row::{Cell, Row};
+use crate::span::{Side, Span};
 use crate::types::{Buffers, Checks, Cleaner, ColumnType, Converted, Converter};
 
 /// What stands between a pipeline and an object's header.
@@ -162,23 +163,33 @@ struct Column {
     default: Option<String>,
     converter: Converter,
     checks: Option<Checks>,
+    /// Nothing cleans the text, no constraint judges the value.
+    is_bare: bool,
+    /// See [`Converter::verbatim`].
+    verbatim: usize,
 }
 
 /// The texts that mean NULL.
 #[derive(Clone, Debug)]
 struct Missing {
     values: Arc<[String]>,
-    longest: usize,
+    /// A bit for each length of theirs; the last one stands for all from 63 on.
+    lengths: u64,
 }
 
 impl Missing {
     fn new(values: &[String]) -> Self {
-        Self { values: values.into(), longest: values.iter().map(String::len).max().unwrap_or(0) }
+        Self { values: values.into(), lengths: values.iter().fold(0, |lengths, value| lengths | 1 << value.len().min(63)) }
+    }
+
+    #[inline]
+    fn may_match(&self, len: usize) -> bool {
+        self.lengths >> len.min(63) & 1 == 1
     }
 
     #[inline]
     fn matches(&self, text: &str) -> bool {
-        text.len() <= self.longest && self.values.iter().any(|value| value == text)
+        self.may_match(text.len()) && self.values.iter().any(|value| value == text)
     }
 }
 
@@ -208,6 +219,8 @@ impl Plan {
                     if field.clean.is_empty() { None } else { Some(Cleaner::compile(&field.clean).map_err(fail)?) };
                 Ok(Column {
                     position,
+                    is_bare: cleaner.is_none() && checks.is_empty(),
+                    verbatim: converter.verbatim(),
                     field: u16::try_from(index).map_err(|_| fail("too many fields".into()))?,
                     required: field.constraints.required,
                     missing: missing.clone(),
@@ -262,7 +275,10 @@ impl Plan {
             };
             return Err(Fault { field: None, reason });
         }
-        row.clear();
+        row.cells.clear();
+        row.scratch.clear();
+        // The decoder's spans then mean the same in the row.
+        row.scratch.extend_from_slice(decoder.unescaped().as_bytes());
         for column in &self.columns {
             column
                 .apply(text, nul_free, decoder, row, buffers)
@@ -283,10 +299,22 @@ impl Column {
         row: &mut Row,
         buffers: &mut Buffers,
     ) -> Result<(), Reason> {
-        let raw = match self.position {
-            Some(position) => decoder.field(block, position).text,
-            None => return self.absent(block, row),
-        };
+        let Some(position) = self.position else { return self.absent(block, row) };
+        let span = decoder.spans()[position];
+        if self.is_bare && !self.missing.may_match(span.len()) {
+            // Most texts go as they are, and all that is looked at is their length.
+            if span.len() <= self.verbatim && nul_free {
+                row.cells.push(Cell::Text(span));
+                return Ok(());
+            }
+            if span.side() == Side::Block
+                && let Some(cell) = self.converter.quick(&block.as_bytes()[span.range()])
+            {
+                row.cells.push(cell);
+                return Ok(());
+            }
+        }
+        let raw = decoder.field(block, position);
         // Compared before and after cleaning: `" "` trimmed is as missing as `""`, and a map may not hide a "NULL".
         if self.missing.matches(raw) {
             return self.absent(block, row);

@@ -1,55 +1,6 @@
 //! A kept record as typed cells.
 
-/// Where the bytes of a [`Span`] stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// In the block the record was decoded from: the value is exactly what the file says.
-    Block,
-    /// In the row's scratch: the value was unescaped, cleaned or brought into canonical form.
-    Scratch,
-}
-
-/// A range of bytes in the block or in the row's scratch. Offsets rather than references, so scratch may grow.
-///
-/// One number (start, side, length), so that a span is written and read at once: two halves written apart and read
-/// together would stall each time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Span(u64);
-
-const SCRATCH: u64 = 1 << 31;
-const LENGTH: u64 = SCRATCH - 1;
-
-impl Span {
-    /// A range of the block. Blocks and scratch stay far below 2 GiB: a record is bounded by `limits.record`.
-    #[inline]
-    pub fn block(start: usize, len: usize) -> Self {
-        debug_assert!((start as u64) < SCRATCH && (len as u64) < SCRATCH);
-        Self((start as u64) << 32 | len as u64)
-    }
-
-    /// A range of the scratch.
-    #[inline]
-    pub fn scratch(start: usize, len: usize) -> Self {
-        Self(Self::block(start, len).0 | SCRATCH)
-    }
-
-    #[inline]
-    pub fn side(self) -> Side {
-        if self.0 & SCRATCH == 0 { Side::Block } else { Side::Scratch }
-    }
-
-    #[inline]
-    fn range(self) -> std::ops::Range<usize> {
-        let start = (self.0 >> 32) as usize;
-        start..start + (self.0 & LENGTH) as usize
-    }
-}
-
-impl std::fmt::Debug for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {:?}", self.side(), self.range())
-    }
-}
+use crate::span::{Side, Span};
 
 /// One typed value of a row. What it means for a column is said by the column's [`crate::ColumnType`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,10 +38,14 @@ pub struct Row {
     pub(crate) scratch: Vec<u8>,
 }
 
+/// Bytes of [`RowRef::wide`]: what four of the widest instructions that every processor has can copy.
+pub const WIDE: usize = 64;
+
 impl Row {
-    pub(crate) fn clear(&mut self) {
-        self.cells.clear();
-        self.scratch.clear();
+    /// The row is complete: what follows its last value is there to be copied with it.
+    #[inline]
+    pub(crate) fn pad(&mut self) {
+        self.scratch.extend_from_slice(&[0; WIDE]);
     }
 }
 
@@ -103,16 +58,24 @@ pub struct RowRef<'a> {
     pub record: u64,
     block: &'a str,
     scratch: &'a [u8],
+    size_bound: usize,
 }
 
 impl<'a> RowRef<'a> {
-    pub fn new(row: &'a Row, block: &'a str, record: u64) -> Self {
-        Self { cells: &row.cells, record, block, scratch: &row.scratch }
+    /// `size` is the record's in the block.
+    pub(crate) fn new(row: &'a Row, block: &'a str, record: u64, size: usize) -> Self {
+        Self { cells: &row.cells, record, block, scratch: &row.scratch, size_bound: size + row.scratch.len() }
     }
 
     /// For values that exist outside a row, such as a compiled default.
     pub fn of_cells(cells: &'a [Cell], block: &'a str, scratch: &'a [u8]) -> Self {
-        Self { cells, record: 0, block, scratch }
+        Self { cells, record: 0, block, scratch, size_bound: block.len() + scratch.len() }
+    }
+
+    /// What the spans of all cells hold together is at most so many bytes: no two of them overlap.
+    #[inline]
+    pub fn size_bound(&self) -> usize {
+        self.size_bound
     }
 
     #[inline]
@@ -121,6 +84,16 @@ impl<'a> RowRef<'a> {
             Side::Block => &self.block.as_bytes()[span.range()],
             Side::Scratch => &self.scratch[span.range()],
         }
+    }
+
+    /// The bytes from a span's first on, when there are so many: a short value is copied faster with what follows it.
+    #[inline]
+    pub fn wide(&self, span: Span) -> Option<&'a [u8; WIDE]> {
+        let side = match span.side() {
+            Side::Block => self.block.as_bytes(),
+            Side::Scratch => self.scratch,
+        };
+        side.get(span.range().start..)?.first_chunk()
     }
 
     /// The text of a `Text`, `Json` or `Number` span.

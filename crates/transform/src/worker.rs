@@ -121,7 +121,8 @@ impl Worker {
             match outcome {
                 Ok(()) => {
                     tally.loaded += 1;
-                    sink.row(RowRef::new(&self.row, text, record));
+                    self.row.pad();
+                    sink.row(RowRef::new(&self.row, text, record, end - start));
                 }
                 Err(fault) => {
                     place.advance(block, text, start);

@@ -102,7 +102,7 @@ pub struct Cutter {
 }
 
 /// Large enough to amortise the hand-over to a worker, small enough to stay in a core's cache.
-const BLOCK: usize = 256 * 1024;
+const BLOCK: usize = 64 * 1024;
 /// Records and skipped lines after which a block is ended too: a row takes more memory than a record of a few bytes.
 const BLOCK_LINES: u64 = 8 * 1024;
 

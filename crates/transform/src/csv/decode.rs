@@ -4,6 +4,7 @@ use wide::u8x16;
 
 use super::{Grammar, line_end};
 use crate::reject::Reason;
+use crate::span::{Side, Span};
 
 /// What stands at a position of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,23 +15,6 @@ pub enum Decoded {
     Skipped,
     /// The end of the block.
     End,
-}
-
-/// Where a field's text stands.
-#[derive(Clone, Copy, Debug)]
-struct FieldSpan {
-    start: u32,
-    end: u32,
-    /// In the decoder's own buffer, because it held doubled quotes or escapes.
-    unescaped: bool,
-}
-
-/// One field of the current record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FieldText<'a> {
-    pub text: &'a str,
-    /// Offset in the block when the text stands there unchanged.
-    pub offset: Option<usize>,
 }
 
 /// Where unquoted fields end: delimiters and line ends, found 64 bytes at a time. Fields are short, so a search for each
@@ -60,38 +44,22 @@ impl Ends {
         }
     }
 
-    /// The first end at or after `from`, else the end of `bytes`.
-    #[inline]
-    fn next(&mut self, bytes: &[u8], from: usize) -> usize {
-        let window = from & !(WINDOW - 1);
-        if window != self.window {
-            self.look_at(bytes, window);
-        }
-        let mut mask = self.mask & (u64::MAX << (from % WINDOW));
-        while mask == 0 {
-            let window = self.window + WINDOW;
-            if window >= bytes.len() {
-                return bytes.len();
-            }
-            self.look_at(bytes, window);
-            mask = self.mask;
-        }
-        // A delimiter of NUL would also be found in the padding.
-        (self.window + mask.trailing_zeros() as usize).min(bytes.len())
-    }
-
     #[inline]
     fn look_at(&mut self, bytes: &[u8], window: usize) {
         self.window = window;
         self.mask = match bytes.get(window..).and_then(|rest| rest.first_chunk()) {
             Some(whole) => self.ends_in(whole),
-            None => {
-                let mut padded = [0; WINDOW];
-                let rest = bytes.get(window..).unwrap_or_default();
-                padded[..rest.len()].copy_from_slice(rest);
-                self.ends_in(&padded)
-            }
+            None => self.ends_in_last(bytes.get(window..).unwrap_or_default()),
         };
+    }
+
+    /// The last window of a block is not whole.
+    #[cold]
+    fn ends_in_last(&self, rest: &[u8]) -> u64 {
+        let mut padded = [0; WINDOW];
+        padded[..rest.len()].copy_from_slice(rest);
+        // A delimiter of NUL would be found in the padding, too.
+        self.ends_in(&padded) & ((1 << rest.len()) - 1)
     }
 
     #[inline]
@@ -112,7 +80,8 @@ pub struct Decoder {
     grammar: Grammar,
     at: usize,
     ends: Ends,
-    fields: Vec<FieldSpan>,
+    /// Of the current record: in the block or, where quotes were doubled or characters escaped, in `unescaped`.
+    fields: Vec<Span>,
     unescaped: String,
 }
 
@@ -147,14 +116,24 @@ impl Decoder {
     /// # Panics
     /// When the record has no such field or `text` is not the text it was decoded from.
     #[inline]
-    pub fn field<'a>(&'a self, text: &'a str, index: usize) -> FieldText<'a> {
+    pub fn field<'a>(&'a self, text: &'a str, index: usize) -> &'a str {
         let span = self.fields[index];
-        let range = span.start as usize..span.end as usize;
-        if span.unescaped {
-            FieldText { text: &self.unescaped[range], offset: None }
-        } else {
-            FieldText { text: &text[range.clone()], offset: Some(range.start) }
+        match span.side() {
+            Side::Block => &text[span.range()],
+            Side::Scratch => &self.unescaped[span.range()],
         }
+    }
+
+    /// Where the fields of the current record stand: in the block, or in [`Self::unescaped`].
+    #[inline]
+    pub(crate) fn spans(&self) -> &[Span] {
+        &self.fields
+    }
+
+    /// What the current record's fields hold that does not stand in the block as it is.
+    #[inline]
+    pub(crate) fn unescaped(&self) -> &str {
+        &self.unescaped
     }
 
     /// Decodes the next record of `text`, which holds whole records.
@@ -178,7 +157,6 @@ impl Decoder {
                     at += 1;
                 }
             }
-            let field_start = at;
             if quote.is_some() && bytes.get(at).copied() == quote {
                 match self.quoted(text, start, at) {
                     Some((next, well)) => {
@@ -189,11 +167,10 @@ impl Decoder {
                     }
                     None => return self.runaway(bytes, start),
                 }
-                // `at` is at the delimiter, the line end or the end of the block.
             } else {
-                at = self.ends.next(bytes, at);
-                self.fields.push(FieldSpan { start: field_start as u32, end: at as u32, unescaped: false });
+                at = self.unquoted(bytes, at);
             }
+            // `at` is at a delimiter, at a line end or at the end of the block.
             match bytes.get(at) {
                 Some(&byte) if byte == delimiter => at += 1,
                 Some(b'\r') if bytes.get(at + 1) == Some(&b'\n') => {
@@ -211,6 +188,40 @@ impl Decoder {
             }
         }
         Decoded::Record { start, end: at, fault }
+    }
+
+    /// Unquoted fields from `start` on, as many as follow each other. Where the last one ended.
+    #[inline]
+    fn unquoted(&mut self, bytes: &[u8], start: usize) -> usize {
+        let Grammar { delimiter, quote, skip_initial_space, .. } = self.grammar;
+        let mut start = start;
+        let window = start & !(WINDOW - 1);
+        if window != self.ends.window {
+            self.ends.look_at(bytes, window);
+        }
+        let mut mask = self.ends.mask & (u64::MAX << (start % WINDOW));
+        loop {
+            while mask != 0 {
+                let end = self.ends.window + mask.trailing_zeros() as usize;
+                self.fields.push(Span::block(start, end - start));
+                let opens = match bytes.get(end + 1) {
+                    Some(&next) => Some(next) == quote,
+                    None => true,
+                };
+                if bytes[end] != delimiter || opens || skip_initial_space {
+                    return end;
+                }
+                start = end + 1;
+                mask &= mask - 1;
+            }
+            let window = self.ends.window + WINDOW;
+            if window >= bytes.len() {
+                self.fields.push(Span::block(start, bytes.len() - start));
+                return bytes.len();
+            }
+            self.ends.look_at(bytes, window);
+            mask = self.ends.mask;
+        }
     }
 
     /// A quoted field whose quote stands at `open`. Where it ended and whether a delimiter or line end followed the
@@ -259,13 +270,9 @@ impl Decoder {
         if unescaped || !well {
             self.unescaped.push_str(&text[piece..close]);
             self.unescaped.push_str(&text[after..end]);
-            self.fields.push(FieldSpan {
-                start: unescaped_start as u32,
-                end: self.unescaped.len() as u32,
-                unescaped: true,
-            });
+            self.fields.push(Span::scratch(unescaped_start, self.unescaped.len() - unescaped_start));
         } else {
-            self.fields.push(FieldSpan { start: piece as u32, end: close as u32, unescaped: false });
+            self.fields.push(Span::block(piece, close - piece));
         }
         Some((end, well))
     }

@@ -41,7 +41,7 @@ pub fn read_header(block: &Block, grammar: Grammar, columns: usize) -> Result<(O
                 if decoder.len() > columns {
                     return Err(HeaderError::TooManyColumns { line, found: decoder.len(), limit: columns });
                 }
-                let labels = (0..decoder.len()).map(|i| decoder.field(&text, i).text.to_owned()).collect();
+                let labels = (0..decoder.len()).map(|i| decoder.field(&text, i).to_owned()).collect();
                 return Ok((Some(labels), skipped));
             }
         }

@@ -21,7 +21,7 @@ mod open;
 mod sniff;
 
 pub use cut::{Block, Cutter, LastRecord};
-pub use decode::{Decoded, Decoder, FieldText};
+pub use decode::{Decoded, Decoder};
 pub use header::{HeaderError, read_header};
 pub use open::{OpenError, Opened};
 use sniff::{hinted_delimiter, sniff_delimiter};

@@ -66,7 +66,7 @@ fn decode(grammar: Grammar, blocks: &[Block]) -> Vec<Item> {
                 Decoded::End => break,
                 Decoded::Skipped => items.push((None, Vec::new(), None)),
                 Decoded::Record { start, end, mut fault } => {
-                    let fields = (0..decoder.len()).map(|i| decoder.field(&text, i).text.to_owned()).collect();
+                    let fields = (0..decoder.len()).map(|i| decoder.field(&text, i).to_owned()).collect();
                     if block.last != LastRecord::Whole && decoder.at() == text.len() {
                         fault = Some(Reason::RecordTooLong);
                     }

@@ -3,7 +3,8 @@
 use super::problem::Collector;
 use super::section::Section;
 use super::{Constraints, Field};
-use crate::row::{Cell, Span};
+use crate::row::{Cell};
+use crate::span::Span;
 use crate::types::{Checks, Cleaner, Converted, Converter};
 
 /// Compiles the field as a load would and reports what does not work, where it was written.

@@ -110,7 +110,7 @@ fn write_hex(byte: u8, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::Span;
+    use crate::span::Span;
 
     fn canonical(cell: Cell, column: ColumnType) -> String {
         let row = RowRef::of_cells(&[], "ab  ", b"\x00\x9f");

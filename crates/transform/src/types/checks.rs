@@ -8,7 +8,8 @@ use super::number::{self, Number};
 use super::{Converted, Converter, json};
 use crate::pipeline::{Constraints, Field, Kind};
 use crate::reject::Reason;
-use crate::row::{Cell, RowRef, Span};
+use crate::row::{Cell, RowRef};
+use crate::span::Span;
 use crate::types::ColumnType;
 
 /// The constraints of one field.

@@ -7,6 +7,7 @@ use memchr::memmem::Finder;
 use regex::Regex;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_quick};
 
+use super::runs::Runs;
 use crate::pipeline::Clean;
 
 /// The cleaning steps of one field. Each worker has its own clone, and with it its own regex caches.
@@ -44,6 +45,7 @@ enum Step {
     /// `with` is plain text.
     RegexPlain {
         pattern: Regex,
+        runs: Option<Box<Runs>>,
         with: Box<str>,
     },
     /// `with` refers to groups.
@@ -118,7 +120,8 @@ impl Step {
             Clean::Regex { pattern, with } => {
                 let pattern = Regex::new(pattern).map_err(|error| format!("regex {pattern:?}: {error}"))?;
                 if !with.contains('$') {
-                    return Ok(Self::RegexPlain { pattern, with: with.as_str().into() });
+                    let runs = Runs::of(&pattern).map(Box::new);
+                    return Ok(Self::RegexPlain { pattern, runs, with: with.as_str().into() });
                 }
                 check_references(&pattern, with)?;
                 Self::RegexGroups { pattern, with: with.as_str().into() }
@@ -136,6 +139,7 @@ impl Step {
     }
 
     /// `out` is cleared by the steps that write.
+    #[inline]
     fn apply(&self, text: &str, out: &mut String) -> Change {
         match self {
             Self::Trim => trim(text),
@@ -144,19 +148,14 @@ impl Step {
             Self::CollapseSpaces => collapse_spaces(text, out),
             Self::Nfc => nfc(text, out),
             Self::Replace { find, with } => {
-                let mut matches = find.find_iter(text.as_bytes()).peekable();
-                if matches.peek().is_none() {
-                    return Change::Same;
-                }
                 let len = find.needle().len();
-                splice(text, matches.map(|at| at..at + len), with, out)
+                splice(text, find.find_iter(text.as_bytes()).map(|at| at..at + len), with, out)
             }
-            Self::RegexPlain { pattern, with } => {
-                let mut matches = pattern.find_iter(text).map(|found| found.range()).peekable();
-                if matches.peek().is_none() {
-                    return Change::Same;
-                }
-                splice(text, matches, with, out)
+            Self::RegexPlain { runs: Some(runs), with, .. } if runs.can_judge(text) => {
+                splice(text, runs.find_iter(text), with, out)
+            }
+            Self::RegexPlain { pattern, with, .. } => {
+                splice(text, pattern.find_iter(text).map(|found| found.range()), with, out)
             }
             Self::RegexGroups { pattern, with } => {
                 if !pattern.is_match(text) {
@@ -186,13 +185,19 @@ impl Step {
 }
 
 /// Copies `text` with `with` in place of each range.
-fn splice(text: &str, ranges: impl Iterator<Item = Range<usize>>, with: &str, out: &mut String) -> Change {
+#[inline]
+fn splice(text: &str, mut ranges: impl Iterator<Item = Range<usize>>, with: &str, out: &mut String) -> Change {
+    let Some(mut range) = ranges.next() else { return Change::Same };
     out.clear();
     let mut copied = 0;
-    for range in ranges {
+    loop {
         out.push_str(&text[copied..range.start]);
-        copied = range.end;
         out.push_str(with);
+        copied = range.end;
+        match ranges.next() {
+            Some(next) => range = next,
+            None => break,
+        }
     }
     out.push_str(&text[copied..]);
     Change::Written
@@ -250,20 +255,8 @@ fn trim(text: &str) -> Change {
 }
 
 fn lower(text: &str, out: &mut String) -> Change {
-    // Branch-free, so that it is one pass of wide instructions.
-    let (mut has_upper, mut is_ascii) = (false, true);
-    for &byte in text.as_bytes() {
-        has_upper |= byte.is_ascii_uppercase();
-        is_ascii &= byte.is_ascii();
-    }
-    if is_ascii && !has_upper {
-        return Change::Same;
-    }
-    if is_ascii {
-        out.clear();
-        out.push_str(text);
-        out.make_ascii_lowercase();
-        return Change::Written;
+    if let Some(change) = ascii(text, out, u8::is_ascii_uppercase, str::make_ascii_lowercase) {
+        return change;
     }
     let changes = |c: char| {
         let mut lower = c.to_lowercase();
@@ -278,19 +271,8 @@ fn lower(text: &str, out: &mut String) -> Change {
 }
 
 fn upper(text: &str, out: &mut String) -> Change {
-    let (mut has_lower, mut is_ascii) = (false, true);
-    for &byte in text.as_bytes() {
-        has_lower |= byte.is_ascii_lowercase();
-        is_ascii &= byte.is_ascii();
-    }
-    if is_ascii && !has_lower {
-        return Change::Same;
-    }
-    if is_ascii {
-        out.clear();
-        out.push_str(text);
-        out.make_ascii_uppercase();
-        return Change::Written;
+    if let Some(change) = ascii(text, out, u8::is_ascii_lowercase, str::make_ascii_uppercase) {
+        return change;
     }
     let changes = |c: char| {
         let mut upper = c.to_uppercase();
@@ -302,6 +284,34 @@ fn upper(text: &str, out: &mut String) -> Change {
     out.clear();
     out.extend(text.chars().flat_map(char::to_uppercase));
     Change::Written
+}
+
+/// Makes letters small or large in a text that is all ASCII; `None` when it is not.
+#[inline]
+fn ascii(text: &str, out: &mut String, changes: impl Fn(&u8) -> bool, make: impl Fn(&mut str)) -> Option<Change> {
+    // Filled up to whole steps of wide instructions: the odd bytes at a text's end cost more than all others.
+    const STEP: usize = 16;
+    out.clear();
+    out.push_str(text);
+    out.push_str("                ");
+    let whole = text.len().next_multiple_of(STEP);
+    let steps = out.as_bytes()[..whole].as_chunks::<STEP>().0;
+    let (mut has_change, mut is_ascii) = (false, true);
+    for step in steps {
+        for byte in step {
+            has_change |= changes(byte);
+            is_ascii &= byte.is_ascii();
+        }
+    }
+    if !is_ascii {
+        return None;
+    }
+    if !has_change {
+        return Some(Change::Same);
+    }
+    make(&mut out[..whole]);
+    out.truncate(text.len());
+    Some(Change::Written)
 }
 
 /// Each run of white space becomes one space, at the ends too.

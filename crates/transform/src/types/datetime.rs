@@ -40,25 +40,40 @@ impl Datetime {
         Self { format: None, ..self.clone() }
     }
 
-    /// Microseconds since 1970-01-01 00:00, in UTC when the column has a time zone.
+    /// See [`super::Converter::quick`]: ISO 8601, with an offset exactly when the column has a time zone.
     #[inline]
+    pub(super) fn quick(&self, text: &[u8]) -> Option<i64> {
+        if self.is_coarse || !self.reads_iso(text) {
+            return None;
+        }
+        let (local, offset) = iso(text).ok()?;
+        match (self.has_zone, offset) {
+            (false, None) => Some(local),
+            (true, Some(offset)) => in_utc(local, offset),
+            _ => None,
+        }
+    }
+
+    /// Whether the text may be read as ISO 8601: with the format that says so, only what it takes as well, which is whole
+    /// seconds, then `Z` or `±HH:MM`.
+    #[inline]
+    fn reads_iso(&self, text: &[u8]) -> bool {
+        self.format.is_none()
+            || (self.is_iso
+                && matches!(
+                    (text.len(), text.get(10), text.get(19)),
+                    (20, Some(b'T'), Some(b'Z')) | (25, Some(b'T'), Some(b'+' | b'-'))
+                ))
+    }
+
+    /// Microseconds since 1970-01-01 00:00, in UTC when the column has a time zone.
     pub(super) fn convert(&self, text: &str) -> Result<i64, Reason> {
         let (local, offset) = match &self.format {
-            None => iso(text.as_bytes())?,
-            // Only texts that the format takes as well: whole seconds, then `Z` or `±HH:MM`.
-            Some(_)
-                if self.is_iso
-                    && matches!(
-                        (text.len(), text.as_bytes().get(10), text.as_bytes().get(19)),
-                        (20, Some(b'T'), Some(b'Z')) | (25, Some(b'T'), Some(b'+' | b'-'))
-                    ) =>
-            {
-                iso(text.as_bytes())?
-            }
-            Some(format) => {
+            Some(format) if !self.reads_iso(text.as_bytes()) => {
                 let parsed = format.parse(text)?;
                 (i64::from(parsed.days) * MICROS_PER_DAY + parsed.micros, parsed.offset)
             }
+            _ => iso(text.as_bytes())?,
         };
         if self.is_coarse {
             time::check_precision(local, self.column)?;
@@ -72,12 +87,14 @@ impl Datetime {
                 zone.offset_at(local.div_euclid(1_000_000))?
             }
         };
-        let micros = local - i64::from(offset) * 1_000_000;
-        if !(FIRST..END).contains(&micros) {
-            return Err(Reason::OutOfRange(self.column));
-        }
-        Ok(micros)
+        in_utc(local, offset).ok_or(Reason::OutOfRange(self.column))
     }
+}
+
+#[inline]
+fn in_utc(local: i64, offset: i32) -> Option<i64> {
+    let micros = local - i64::from(offset) * 1_000_000;
+    (FIRST..END).contains(&micros).then_some(micros)
 }
 
 /// `YYYY-MM-DD[T ]HH:MM[:SS[.f]][offset]`: local microseconds since 1970-01-01 00:00, and the offset's seconds.

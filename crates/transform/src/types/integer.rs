@@ -32,6 +32,12 @@ impl Integer {
         Ok(Self { column, min, max, is_numeric, notation: Notation::compile(None, group, bare)? })
     }
 
+    /// See [`super::Converter::quick`].
+    #[inline]
+    pub(super) fn quick(&self, text: &[u8]) -> Option<Cell> {
+        short(text).filter(|value| !self.is_numeric && (self.min..=self.max).contains(value)).map(Cell::Int)
+    }
+
     #[inline]
     pub(super) fn convert(&self, text: &str, scratch: &mut Vec<u8>) -> Result<Cell, Reason> {
         match short(text.as_bytes()) {

@@ -39,6 +39,7 @@ mod format;
 mod integer;
 mod json;
 mod number;
+mod runs;
 mod string;
 mod time;
 mod year;
@@ -57,7 +58,8 @@ use self::json::Shape;
 use self::number::Number;
 use crate::pipeline::{Field, Kind};
 use crate::reject::Reason;
-use crate::row::{Cell, Span};
+use crate::row::Cell;
+use crate::span::Span;
 
 /// Makes typed cells of one field's texts.
 #[derive(Clone, Debug)]
@@ -119,6 +121,27 @@ impl Converter {
     /// The column values are made for.
     pub fn column(&self) -> ColumnType {
         self.column
+    }
+
+    /// Bytes up to which every text without NUL is a value as it is; 0 when texts have to be looked at.
+    pub(crate) fn verbatim(&self) -> usize {
+        match &self.family {
+            Family::Text(rule) => rule.verbatim(),
+            _ => 0,
+        }
+    }
+
+    /// The cell of a text in the plainest form of its type: without a call, without scratch. `None` says nothing: such a
+    /// text is for [`Self::convert`].
+    #[inline]
+    pub(crate) fn quick(&self, text: &[u8]) -> Option<Cell> {
+        match &self.family {
+            Family::Integer(rule) => rule.quick(text),
+            Family::Number(rule) => rule.quick(text),
+            Family::Date(None) => date::iso(text).ok().map(Cell::Days),
+            Family::Datetime(rule) => rule.quick(text).map(Cell::Micros),
+            _ => None,
+        }
     }
 
     /// Converts one text. Values that need bytes of their own are appended to `scratch`, which a reject leaves as it was.

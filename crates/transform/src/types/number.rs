@@ -4,7 +4,8 @@ use super::digits::{POWERS, all_digits};
 use super::float::{self, Shortest};
 use crate::pipeline::Kind;
 use crate::reject::Reason;
-use crate::row::{Cell, Span};
+use crate::row::Cell;
+use crate::span::Span;
 use crate::types::ColumnType;
 
 /// PostgreSQL's limits for `numeric` without precision.
@@ -40,6 +41,18 @@ impl Number {
             is_exact: matches!(column, ColumnType::Numeric(_)),
             notation: Notation::compile(Some(decimal), group, bare)?,
         })
+    }
+
+    /// See [`super::Converter::quick`]: digits at the column's own scale.
+    #[inline]
+    pub(super) fn quick(&self, text: &[u8]) -> Option<Cell> {
+        let ColumnType::Numeric(typmod) = self.column else { return None };
+        let Decimal { unscaled, scale } = short(text, self.point)?;
+        let fits = typmod.is_none_or(|(precision, target)| {
+            u16::from(scale) == target
+                && (precision >= 18 || unscaled.unsigned_abs() < POWERS[usize::from(precision)].unsigned_abs())
+        });
+        fits.then_some(Cell::Decimal { unscaled, scale })
     }
 
     #[inline]

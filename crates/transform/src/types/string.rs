@@ -6,7 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::Converted;
 use crate::pipeline::StringFormat;
 use crate::reject::Reason;
-use crate::row::{Cell, Span};
+use crate::row::Cell;
+use crate::span::Span;
 use crate::types::ColumnType;
 
 #[derive(Clone, Debug)]
@@ -24,6 +25,11 @@ impl Text {
             _ => usize::MAX,
         };
         Self { format, column, max }
+    }
+
+    /// See [`super::Converter::verbatim`]. A character is at least a byte.
+    pub(super) fn verbatim(&self) -> usize {
+        if self.format == StringFormat::Default { self.max } else { 0 }
     }
 
     #[inline]

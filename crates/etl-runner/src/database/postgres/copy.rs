@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use transform::types::write_canonical;
-use transform::{Cell, ColumnType, RowRef, RowSink, Span};
+use transform::{Cell, ColumnType, RowRef, RowSink, Span, WIDE};
 
 /// Days from 1970-01-01, where our dates start, to 2000-01-01, where PostgreSQL's do.
 const EPOCH_DAYS: i32 = 10_957;
@@ -20,36 +20,107 @@ pub struct CopyEncoder {
     /// The value of `_load_id`; `None` for a table without lineage columns.
     load_id: Option<i64>,
     count: [u8; 2],
+    /// `out[..at]` is written; the rest is room whose bytes mean nothing.
     out: Vec<u8>,
+    at: usize,
 }
 
+/// Bytes a value takes beyond those it stands on: its length, and what no value's own bytes account for. A `numeric` of
+/// 18 digits takes most: 12 bytes ahead of 6 groups of digits.
+const VALUE: usize = 24;
+
 impl CopyEncoder {
-    /// `columns` are the types of the plan's columns, in its order; `_load_id` and `_record` follow them.
+    /// `columns` are the types of the plan's columns, in its order; `_load_id` and `_record` follow them. What `buffer`
+    /// holds is written over.
     pub fn new(columns: Arc<[ColumnType]>, load_id: Option<i64>, buffer: Vec<u8>) -> Self {
         let count = columns.len() + if load_id.is_some() { 2 } else { 0 };
         // PostgreSQL allows 1,600 columns; `limits.columns` keeps us below.
-        Self { columns, load_id, count: (count as i16).to_be_bytes(), out: buffer }
+        Self { columns, load_id, count: (count as i16).to_be_bytes(), out: buffer, at: 0 }
     }
 
     /// The encoded rows, without header and trailer.
-    pub fn finish(self) -> Vec<u8> {
+    pub fn finish(mut self) -> Vec<u8> {
+        self.out.truncate(self.at);
         self.out
+    }
+
+    /// Makes room for `bytes` more.
+    #[cold]
+    fn grow(&mut self, bytes: usize) {
+        // In steps, since each byte is written twice this way.
+        self.out.resize(self.at + bytes + 16 * 1024, 0);
     }
 }
 
 impl RowSink for CopyEncoder {
     #[inline]
     fn row(&mut self, row: RowRef<'_>) {
-        let out = &mut self.out;
-        out.extend_from_slice(&self.count);
+        // One look at the room spares one at each value.
+        let bound = 2 + (row.cells.len() + 2) * VALUE + row.size_bound() + WIDE;
+        if self.out.len() - self.at < bound {
+            self.grow(bound);
+        }
+        let room = &mut self.out[self.at..];
+        let all = room.len();
+        let mut out = Room(room);
+        out.put(self.count);
         for (cell, column) in row.cells.iter().zip(self.columns.iter()) {
-            encode(cell, *column, &row, out);
+            encode(cell, *column, &row, &mut out);
         }
         if let Some(load_id) = self.load_id {
-            fixed(out, load_id.to_be_bytes());
-            fixed(out, (row.record as i64).to_be_bytes());
+            out.value(load_id.to_be_bytes());
+            out.value((row.record as i64).to_be_bytes());
+        }
+        self.at += all - out.0.len();
+    }
+}
+
+/// What is left of a row's room.
+struct Room<'a>(&'a mut [u8]);
+
+impl Room<'_> {
+    #[inline]
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        let Some((to, rest)) = std::mem::take(&mut self.0).split_first_chunk_mut() else { out_of_room() };
+        *to = bytes;
+        self.0 = rest;
+    }
+
+    /// A value of `N` bytes with its length.
+    #[inline]
+    fn value<const N: usize>(&mut self, bytes: [u8; N]) {
+        let Some((to, rest)) = std::mem::take(&mut self.0).split_at_mut_checked(4 + N) else { out_of_room() };
+        to[..4].copy_from_slice(&(N as i32).to_be_bytes());
+        to[4..].copy_from_slice(&bytes);
+        self.0 = rest;
+    }
+
+    #[inline]
+    fn text(&mut self, row: &RowRef<'_>, span: Span) {
+        let len = span.len();
+        self.put((len as i32).to_be_bytes());
+        match (row.wide(span), self.0.first_chunk_mut()) {
+            // Most texts are short: a copy of fixed length, of which only the text counts, spares the call that a copy
+            // of any length costs.
+            (Some(wide), Some(to)) if len <= WIDE => {
+                *to = *wide;
+                self.0 = &mut std::mem::take(&mut self.0)[len..];
+            }
+            _ => self.bytes(row.bytes(span)),
         }
     }
+
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        let Some((to, rest)) = std::mem::take(&mut self.0).split_at_mut_checked(bytes.len()) else { out_of_room() };
+        to.copy_from_slice(bytes);
+        self.0 = rest;
+    }
+}
+
+#[cold]
+fn out_of_room() -> ! {
+    panic!("a row is larger than its bound")
 }
 
 /// Rows in COPY's text format: tabs between values, `\N` for NULL, backslash escapes. Used when a live column has a type
@@ -64,7 +135,8 @@ pub struct CopyTextEncoder {
 
 impl CopyTextEncoder {
     /// As [`CopyEncoder::new`].
-    pub fn new(columns: Arc<[ColumnType]>, load_id: Option<i64>, buffer: Vec<u8>) -> Self {
+    pub fn new(columns: Arc<[ColumnType]>, load_id: Option<i64>, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
         Self { columns, load_id, out: buffer, value: String::new() }
     }
 
@@ -113,114 +185,80 @@ fn escape(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// A value of `N` bytes with its length, written at once.
 #[inline]
-fn fixed<const N: usize>(out: &mut Vec<u8>, value: [u8; N]) {
-    out.extend_from_slice(&(N as i32).to_be_bytes());
-    out.extend_from_slice(&value);
-}
-
-#[inline]
-fn encode(cell: &Cell, column: ColumnType, row: &RowRef<'_>, out: &mut Vec<u8>) {
+fn encode(cell: &Cell, column: ColumnType, row: &RowRef<'_>, out: &mut Room<'_>) {
     match *cell {
-        Cell::Null => out.extend_from_slice(&(-1i32).to_be_bytes()),
-        Cell::Text(span) | Cell::Uuid(span) | Cell::Bytes(span) => bytes(row, span, out),
+        Cell::Null => out.put((-1i32).to_be_bytes()),
+        Cell::Text(span) | Cell::Uuid(span) | Cell::Bytes(span) => out.text(row, span),
         Cell::Int(value) => match column {
-            ColumnType::Int2 => fixed(out, (value as i16).to_be_bytes()),
-            ColumnType::Int4 => fixed(out, (value as i32).to_be_bytes()),
+            ColumnType::Int2 => out.value((value as i16).to_be_bytes()),
+            ColumnType::Int4 => out.value((value as i32).to_be_bytes()),
             ColumnType::Numeric(_) => decimal(value, 0, out),
-            _ => fixed(out, value.to_be_bytes()),
+            _ => out.value(value.to_be_bytes()),
         },
         Cell::Decimal { unscaled, scale } => decimal(unscaled, scale, out),
-        Cell::Days(days) => fixed(out, (days - EPOCH_DAYS).to_be_bytes()),
+        Cell::Days(days) => out.value((days - EPOCH_DAYS).to_be_bytes()),
         Cell::Micros(micros) => match column {
-            ColumnType::Time(_) => fixed(out, micros.to_be_bytes()),
-            _ => fixed(out, (micros - EPOCH_MICROS).to_be_bytes()),
+            ColumnType::Time(_) => out.value(micros.to_be_bytes()),
+            _ => out.value((micros - EPOCH_MICROS).to_be_bytes()),
         },
-        Cell::Bool(value) => fixed(out, [u8::from(value)]),
+        Cell::Bool(value) => out.value([u8::from(value)]),
         Cell::Float(value) => match column {
-            ColumnType::Float4 => fixed(out, (value as f32).to_be_bytes()),
-            _ => fixed(out, value.to_be_bytes()),
+            ColumnType::Float4 => out.value((value as f32).to_be_bytes()),
+            _ => out.value(value.to_be_bytes()),
         },
         Cell::Number(span) => number(row.bytes(span), out),
-        Cell::Json(span) => {
+        Cell::Json(span) if column == ColumnType::Jsonb => {
             let text = row.bytes(span);
-            if column == ColumnType::Jsonb {
-                // jsonb_recv wants the version of the text format in front.
-                out.extend_from_slice(&(text.len() as i32 + 1).to_be_bytes());
-                out.push(1);
-                out.extend_from_slice(text);
-            } else {
-                bytes(row, span, out);
-            }
+            out.put((text.len() as i32 + 1).to_be_bytes());
+            // jsonb_recv wants the version of the text format in front.
+            out.put([1]);
+            out.bytes(text);
         }
+        Cell::Json(span) => out.text(row, span),
     }
-}
-
-#[inline]
-fn bytes(row: &RowRef<'_>, span: Span, out: &mut Vec<u8>) {
-    let value = row.bytes(span);
-    out.extend_from_slice(&(value.len() as i32).to_be_bytes());
-    out.extend_from_slice(value);
 }
 
 const NUMERIC_NEGATIVE: u16 = 0x4000;
 
-const POWERS: [u64; 19] = {
-    let mut powers = [1; 19];
-    let mut at = 1;
-    while at < powers.len() {
-        powers[at] = powers[at - 1] * 10;
-        at += 1;
-    }
-    powers
-};
+const POWERS: [u16; 4] = [1, 10, 100, 1000];
 
 /// A `numeric` of at most 18 digits: base-10000 digits around the decimal point.
-fn decimal(unscaled: i64, scale: u8, out: &mut Vec<u8>) {
-    // 18 digits: at most 5 groups before the point and 5 after it.
-    let mut groups = [0u16; 10];
-    let magnitude = unscaled.unsigned_abs();
-    let power = POWERS[usize::from(scale)];
-    let (mut whole, fraction) = if scale == 0 { (magnitude, 0) } else { (magnitude / power, magnitude % power) };
-    let mut first = 5;
-    while whole > 0 {
+#[inline]
+fn decimal(unscaled: i64, scale: u8, out: &mut Room<'_>) {
+    // 18 digits and at most 3 zeros that fill the last group behind the point: 6 groups.
+    let mut groups = [0u16; 6];
+    let fraction_groups = scale.div_ceil(4);
+    let factor = POWERS[usize::from(fraction_groups * 4 - scale)];
+    let mut first = groups.len();
+    let mut put = |group: u16| {
         first -= 1;
-        groups[first] = (whole % 10_000) as u16;
-        whole /= 10_000;
-    }
-    let fraction_groups = usize::from(scale).div_ceil(4);
-    let mut last = 5;
-    if fraction > 0 {
-        // Padded to whole groups; 20 digits do not fit 64 bits.
-        let pad = fraction_groups * 4 - usize::from(scale);
-        let mut padded = u128::from(fraction) * u128::from(POWERS[pad]);
-        let mut at = 5 + fraction_groups;
-        if let Ok(mut small) = u64::try_from(padded) {
-            while at > 5 {
-                at -= 1;
-                groups[at] = (small % 10_000) as u16;
-                small /= 10_000;
-            }
-        } else {
-            while at > 5 {
-                at -= 1;
-                groups[at] = (padded % 10_000) as u16;
-                padded /= 10_000;
-            }
+        groups[first] = group;
+    };
+    let magnitude = unscaled.unsigned_abs();
+    let mut rest = match magnitude.checked_mul(u64::from(factor)) {
+        Some(rest) => rest,
+        None => {
+            let rest = u128::from(magnitude) * u128::from(factor);
+            put((rest % 10_000) as u16);
+            (rest / 10_000) as u64
         }
-        last = 5 + fraction_groups;
+    };
+    while rest > 0 {
+        put((rest % 10_000) as u16);
+        rest /= 10_000;
     }
-    put_numeric(&groups[first..last], 5 - first, unscaled < 0, u16::from(scale), out);
+    let whole = groups.len() as i32 - first as i32 - i32::from(fraction_groups);
+    put_numeric(&groups[first..], whole, unscaled < 0, u16::from(scale), out);
 }
 
 /// A longer `numeric` from canonical text: optional `-`, digits, optional `.` and digits.
-fn number(text: &[u8], out: &mut Vec<u8>) {
+fn number(text: &[u8], out: &mut Room<'_>) {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
     };
-    let point = memchr_point(digits);
+    let point = digits.iter().position(|&byte| byte == b'.').unwrap_or(digits.len());
     let (whole, fraction) = (&digits[..point], digits.get(point + 1..).unwrap_or_default());
     let mut groups = Vec::with_capacity(digits.len() / 4 + 2);
     let value = |group: &[u8]| group.iter().fold(0u16, |value, digit| value * 10 + u16::from(digit - b'0'));
@@ -229,29 +267,27 @@ fn number(text: &[u8], out: &mut Vec<u8>) {
         groups.push(value(&whole[..head]));
     }
     groups.extend(whole[head..].chunks(4).map(value));
-    let whole_groups = groups.len();
-    groups.extend(fraction.chunks(4).map(|group| value(group) * POWERS[4 - group.len()] as u16));
+    let whole_groups = groups.len() as i32;
+    groups.extend(fraction.chunks(4).map(|group| value(group) * POWERS[4 - group.len()]));
     put_numeric(&groups, whole_groups, negative, fraction.len() as u16, out);
 }
 
-fn memchr_point(digits: &[u8]) -> usize {
-    digits.iter().position(|&byte| byte == b'.').unwrap_or(digits.len())
-}
-
-/// `groups` are base-10000 digits, the first `whole` of them before the point.
-fn put_numeric(groups: &[u16], whole: usize, negative: bool, scale: u16, out: &mut Vec<u8>) {
+/// `groups` are base-10000 digits, the first `whole` of them before the point; fewer than none when the number has zeros
+/// behind its point.
+#[inline]
+fn put_numeric(groups: &[u16], whole: i32, negative: bool, scale: u16, out: &mut Room<'_>) {
     let leading = groups.iter().take_while(|&&group| group == 0).count();
     let trailing = groups[leading..].iter().rev().take_while(|&&group| group == 0).count();
     let groups = &groups[leading..groups.len() - trailing];
-    let weight = if groups.is_empty() { 0 } else { whole as i32 - leading as i32 - 1 };
+    let weight = if groups.is_empty() { 0 } else { whole - leading as i32 - 1 };
     let sign = if negative && !groups.is_empty() { NUMERIC_NEGATIVE } else { 0 };
-    out.extend_from_slice(&(8 + 2 * groups.len() as i32).to_be_bytes());
-    out.extend_from_slice(&(groups.len() as i16).to_be_bytes());
-    out.extend_from_slice(&(weight as i16).to_be_bytes());
-    out.extend_from_slice(&sign.to_be_bytes());
-    out.extend_from_slice(&scale.to_be_bytes());
+    out.put((8 + 2 * groups.len() as i32).to_be_bytes());
+    out.put((groups.len() as i16).to_be_bytes());
+    out.put((weight as i16).to_be_bytes());
+    out.put(sign.to_be_bytes());
+    out.put(scale.to_be_bytes());
     for group in groups {
-        out.extend_from_slice(&group.to_be_bytes());
+        out.put(group.to_be_bytes());
     }
 }
 
@@ -281,6 +317,15 @@ mod tests {
         if encoded[8] == 0x40 { format!("-{text}") } else { text }
     }
 
+    fn written(write: impl Fn(&mut Room<'_>)) -> Vec<u8> {
+        let mut bytes = vec![0; 100];
+        let mut room = Room(&mut bytes);
+        write(&mut room);
+        let left = room.0.len();
+        bytes.truncate(100 - left);
+        bytes
+    }
+
     #[test]
     fn decimals_keep_every_digit_and_their_scale() {
         for (unscaled, scale, text) in [
@@ -295,12 +340,10 @@ mod tests {
             (-123_456_789_012_345_678, 5, "-1234567890123.45678"),
             (100_000_000, 4, "10000.0000"),
         ] {
-            let mut out = Vec::new();
-            decimal(unscaled, scale, &mut out);
-            assert_eq!(read_back(&out), text);
-            let mut long = Vec::new();
-            number(text.as_bytes(), &mut long);
-            assert_eq!(out, long, "{text}: both paths give the same bytes");
+            let short = written(|out| decimal(unscaled, scale, out));
+            assert_eq!(read_back(&short), text);
+            let long = written(|out| number(text.as_bytes(), out));
+            assert_eq!(short, long, "{text}: both paths give the same bytes");
         }
     }
 }

@@ -264,8 +264,8 @@ impl PostgresLoad {
         Ok(())
     }
 
-    /// Sends bytes of the open segment, whole rows or not; waits while the server is behind. Gives back an empty buffer to
-    /// fill next.
+    /// Sends bytes of the open segment, whole rows or not; waits while the server is behind. Gives back a buffer to write
+    /// over.
     pub async fn send(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, DatabaseError> {
         let Some(copying) = self.copy.as_mut() else {
             return Err(DatabaseError::Driver { doing: "send rows".into(), kind: "no segment has begun" });
@@ -274,9 +274,7 @@ impl PostgresLoad {
             self.why_ended().await?;
             return Ok(Vec::new());
         }
-        let mut buffer = copying.spent.try_recv().unwrap_or_default();
-        buffer.clear();
-        Ok(buffer)
+        Ok(copying.spent.try_recv().unwrap_or_default())
     }
 
     /// The error of a segment whose task ended before its time.
