@@ -162,6 +162,8 @@ mod tests {
             (Some("Europe/Paris"), "1890-01-01 12:00:00", "1890-01-01 11:50:39+00"),
             (Some("Europe/Paris"), "2150-07-01 12:00:00", "2150-07-01 10:00:00+00"),
             (Some("Europe/Kyiv"), "2024-07-01 12:00", "2024-07-01 09:00:00+00"),
+            (Some("Europe/Paris"), "9999-12-31 23:59:59", "9999-12-31 22:59:59+00"),
+            (Some("Asia/Tokyo"), "9999-12-31 23:59:59", "9999-12-31 14:59:59+00"),
         ] {
             assert_eq!(shown(&kind(None, zone), ZONED, text).as_deref(), Ok(expected), "{zone:?} {text}");
         }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
-use jiff::{Timestamp, civil};
+use jiff::{SignedDuration, Timestamp, civil};
 
 use crate::reject::Reason;
 
@@ -79,8 +79,9 @@ impl Zone {
     }
 }
 
+/// Not by way of a timestamp: jiff's end on 9999-12-30, and people write the day after it for "never".
 fn civil_of(local: i64) -> Option<civil::DateTime> {
-    Timestamp::from_second(local).ok().map(|time| TimeZone::UTC.to_datetime(time))
+    civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(SignedDuration::from_secs(local)).ok()
 }
 
 impl Table {
@@ -164,6 +165,16 @@ mod tests {
     fn unknown_zones_are_refused() {
         for name in ["Europe/Pariss", "", "EST5", "+02:00", "../etc/passwd", "local"] {
             assert!(Zone::compile(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_last_day_of_the_last_year_has_an_offset_in_every_zone() {
+        for name in TimeZoneDatabase::bundled().available() {
+            let zone = Zone::compile(name.as_str()).unwrap();
+            let end = 253_402_300_799;
+            assert!(zone.offset_at(end).is_ok(), "{}", name.as_str());
+            assert_eq!(zone.offset_at(end), zone.offset_at(end - 86_400), "{}", name.as_str());
         }
     }
 
