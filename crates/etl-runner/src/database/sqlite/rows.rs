@@ -24,7 +24,8 @@ enum Kept {
 }
 
 /// The kept rows of a block, as the values their columns will hold: whole numbers and booleans as integers, floats as
-/// reals, bytes as blobs, everything else as its canonical text, which is the text PostgreSQL would print.
+/// reals of the value PostgreSQL would print, bytes as blobs, everything else as its canonical text, which is the text
+/// PostgreSQL would print.
 ///
 /// Several blocks wait at once, so a value takes 16 bytes and no allocation of its own.
 #[derive(Debug)]
@@ -71,8 +72,16 @@ impl SqliteRows {
             Cell::Int(value) if matches!(column, ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8) => {
                 Kept::Integer(value)
             }
+            // SQLite's reals are doubles, so the single nearest to 0.1 would be shown as 0.10000000149011612.
+            Cell::Float(single) if column == ColumnType::Float4 => {
+                let before = self.text.len();
+                write_canonical(cell, column, row, &mut self.text);
+                let printed = self.text[before..].parse();
+                self.text.truncate(before);
+                Kept::Real(printed.unwrap_or(single))
+            }
             Cell::Float(value) => Kept::Real(value),
-            Cell::Text(span) => {
+            Cell::Text(span) if !matches!(column, ColumnType::Char(_)) => {
                 let text = row.text(span);
                 self.text.push_str(text);
                 Kept::Text(text.len())
@@ -82,7 +91,8 @@ impl SqliteRows {
                 self.blobs.extend_from_slice(bytes);
                 Kept::Blob(bytes.len())
             }
-            Cell::Int(_)
+            Cell::Text(_)
+            | Cell::Int(_)
             | Cell::Decimal { .. }
             | Cell::Number(_)
             | Cell::Days(_)
