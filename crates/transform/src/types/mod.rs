@@ -15,6 +15,7 @@
 //!   cut is a reject; zeros beyond the column's scale are not. An exponent that would blow a record up beyond 4 MiB is a
 //!   reject.
 //! - `real` and `double precision`: only numbers that PostgreSQL prints back with the same value.
+//! - Years: four digits, 0001 to 9999.
 //! - Booleans: the words of the field, in exactly their case.
 //! - Dates and times: ISO 8601 or the field's format, nothing else is tried; no `infinity`, `epoch`, `now`, no zone names
 //!   or BC in the value. Years 0001 to 9999, also once brought to UTC. No second 60, no 24:00, no digit beyond what the
@@ -24,7 +25,11 @@
 //!   text of `jsonb` and reject what `jsonb` rejects.
 //! - `varchar(n)` and `char(n)`: blanks beyond n characters are not cut off.
 //! - UUIDs: 32 digits, bare or as 8-4-4-4-12; no braces, no other hyphens.
-//! - `bytea` is read from base64, not from `\x…`.
+//! - `bytea` is read from base64, not from `\x…`: the standard alphabet with its padding, no blanks or line ends, nothing
+//!   in the bits that mean nothing.
+//! - Strings of the formats `email` and `uri`, which PostgreSQL does not know, have the form of one.
+//! - Where a field has a notation of its own (`groupChar`, `decimalChar`, `bareNumber`, `format`), it is that one or a
+//!   reject: no second notation is tried, hours with `%p` are 1 to 12.
 
 mod boolean;
 mod canonical;
