@@ -9,7 +9,7 @@ use crate::pipeline::{Field, MissingColumns, NewColumns, Pipeline};
 use crate::reject::{Fault, Reason};
 use crate::row::{Cell, Row};
 use crate::span::{Side, Span};
-use crate::types::{Buffers, Checks, Cleaner, ColumnType, Converted, Converter};
+use crate::types::{Buffers, Checks, Cleaned, Cleaner, ColumnType, Converted, Converter};
 
 /// What stands between a pipeline and an object's header.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -308,7 +308,7 @@ impl Column {
                 return Ok(());
             }
             if span.side() == Side::Block
-                && let Some(cell) = self.converter.quick(&block.as_bytes()[span.range()])
+                && let Some(cell) = self.converter.quick(block.as_bytes(), span.range())
             {
                 row.cells.push(cell);
                 return Ok(());
@@ -319,16 +319,16 @@ impl Column {
         if self.missing.matches(raw) {
             return self.absent(block, row);
         }
-        match &self.cleaner {
-            None => self.convert(raw, nul_free, block, row),
-            Some(cleaner) => {
-                let cleaned = cleaner.apply(raw, buffers);
-                if self.missing.matches(cleaned.text) {
-                    return self.absent(block, row);
-                }
-                self.convert(cleaned.text, nul_free && !cleaned.rewritten, block, row)
-            }
+        let Some(cleaner) = &self.cleaner else { return self.convert(raw, nul_free, block, row) };
+        let Cleaned { text, rewritten } = cleaner.apply(raw, buffers);
+        if self.missing.matches(text) {
+            return self.absent(block, row);
         }
+        if text.len() < self.verbatim && nul_free && !rewritten && self.checks.is_none() {
+            row.cells.push(Cell::Text(span_of(text, block, &mut row.scratch)));
+            return Ok(());
+        }
+        self.convert(text, nul_free && !rewritten, block, row)
     }
 
     #[inline]

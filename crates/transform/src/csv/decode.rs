@@ -82,12 +82,18 @@ pub struct Decoder {
     ends: Ends,
     /// Of the current record: in the block or, where quotes were doubled or characters escaped, in `unescaped`.
     fields: Vec<Span>,
+    /// Fields beyond [`MOST_FIELDS`].
+    beyond: usize,
     unescaped: String,
 }
 
+/// Fields of a record that are kept, more than a header may have; the others are counted. A record of a mebibyte may have
+/// a million of them.
+const MOST_FIELDS: usize = 2048;
+
 impl Decoder {
     pub fn new(grammar: Grammar) -> Self {
-        Self { grammar, at: 0, ends: Ends::new(grammar.delimiter), fields: Vec::new(), unescaped: String::new() }
+        Self { grammar, at: 0, ends: Ends::new(grammar.delimiter), fields: Vec::new(), beyond: 0, unescaped: String::new() }
     }
 
     /// Starts over at the first byte of a block.
@@ -104,7 +110,7 @@ impl Decoder {
     /// Fields of the current record.
     #[inline]
     pub fn len(&self) -> usize {
-        self.fields.len()
+        self.fields.len() + self.beyond
     }
 
     pub fn is_empty(&self) -> bool {
@@ -114,7 +120,7 @@ impl Decoder {
     /// Field `index` of the current record of `text`.
     ///
     /// # Panics
-    /// When the record has no such field or `text` is not the text it was decoded from.
+    /// When the record has no such field, or none that was kept, or `text` is not the text it was decoded from.
     #[inline]
     pub fn field<'a>(&'a self, text: &'a str, index: usize) -> &'a str {
         let span = self.fields[index];
@@ -147,6 +153,7 @@ impl Decoder {
             return Decoded::Skipped;
         }
         self.fields.clear();
+        self.beyond = 0;
         self.unescaped.clear();
         let Grammar { delimiter, quote, skip_initial_space, .. } = self.grammar;
         let mut fault = None;
@@ -190,6 +197,15 @@ impl Decoder {
         Decoded::Record { start, end: at, fault }
     }
 
+    #[inline]
+    fn push(&mut self, span: Span) {
+        if self.fields.len() < MOST_FIELDS {
+            self.fields.push(span);
+        } else {
+            self.beyond += 1;
+        }
+    }
+
     /// Unquoted fields from `start` on, as many as follow each other. Where the last one ended.
     #[inline]
     fn unquoted(&mut self, bytes: &[u8], start: usize) -> usize {
@@ -203,7 +219,7 @@ impl Decoder {
         loop {
             while mask != 0 {
                 let end = self.ends.window + mask.trailing_zeros() as usize;
-                self.fields.push(Span::block(start, end - start));
+                self.push(Span::block(start, end - start));
                 let opens = match bytes.get(end + 1) {
                     Some(&next) => Some(next) == quote,
                     None => true,
@@ -216,7 +232,7 @@ impl Decoder {
             }
             let window = self.ends.window + WINDOW;
             if window >= bytes.len() {
-                self.fields.push(Span::block(start, bytes.len() - start));
+                self.push(Span::block(start, bytes.len() - start));
                 return bytes.len();
             }
             self.ends.look_at(bytes, window);
@@ -270,9 +286,9 @@ impl Decoder {
         if unescaped || !well {
             self.unescaped.push_str(&text[piece..close]);
             self.unescaped.push_str(&text[after..end]);
-            self.fields.push(Span::scratch(unescaped_start, self.unescaped.len() - unescaped_start));
+            self.push(Span::scratch(unescaped_start, self.unescaped.len() - unescaped_start));
         } else {
-            self.fields.push(Span::block(piece, close - piece));
+            self.push(Span::block(piece, close - piece));
         }
         Some((end, well))
     }
@@ -280,6 +296,7 @@ impl Decoder {
     fn runaway(&mut self, bytes: &[u8], start: usize) -> Decoded {
         let (end, next) = line_end(bytes, start, true).unwrap_or((bytes.len(), bytes.len()));
         self.fields.clear();
+        self.beyond = 0;
         self.at = next;
         Decoded::Record { start, end, fault: Some(Reason::UnclosedQuote) }
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use memchr::memmem::Finder;
 use regex::Regex;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_quick};
+use wide::u8x16;
 
 use super::runs::Runs;
 use crate::pipeline::Clean;
@@ -151,41 +152,44 @@ impl Step {
                 let len = find.needle().len();
                 splice(text, find.find_iter(text.as_bytes()).map(|at| at..at + len), with, out)
             }
-            Self::RegexPlain { runs: Some(runs), with, .. } if runs.can_judge(text) => {
-                splice(text, runs.find_iter(text), with, out)
-            }
-            Self::RegexPlain { pattern, with, .. } => {
-                splice(text, pattern.find_iter(text).map(|found| found.range()), with, out)
-            }
-            Self::RegexGroups { pattern, with } => {
-                if !pattern.is_match(text) {
-                    return Change::Same;
-                }
-                out.clear();
-                let mut copied = 0;
-                for groups in pattern.captures_iter(text) {
-                    let whole = groups.get_match().range();
-                    out.push_str(&text[copied..whole.start]);
-                    groups.expand(with, out);
-                    copied = whole.end;
-                }
-                out.push_str(&text[copied..]);
-                Change::Written
-            }
-            Self::Map(values) => match values.get(text) {
-                None => Change::Same,
-                Some(value) => {
-                    out.clear();
-                    out.push_str(value);
-                    Change::Written
-                }
+            Self::RegexPlain { pattern, runs, with } => match runs {
+                Some(runs) if runs.can_judge(text) => splice(text, runs.find_iter(text), with, out),
+                _ => splice(text, pattern.find_iter(text).map(|found| found.range()), with, out),
             },
+            Self::RegexGroups { pattern, with } => expand(text, pattern, with, out),
+            Self::Map(values) => mapped(text, values, out),
         }
     }
 }
 
+#[inline(never)]
+fn mapped(text: &str, values: &HashMap<Box<str>, Box<str>>, out: &mut String) -> Change {
+    let Some(value) = values.get(text) else { return Change::Same };
+    out.clear();
+    out.push_str(value);
+    Change::Written
+}
+
+/// Copies `text` with what `with` says of its groups in place of each match.
+#[inline(never)]
+fn expand(text: &str, pattern: &Regex, with: &str, out: &mut String) -> Change {
+    if !pattern.is_match(text) {
+        return Change::Same;
+    }
+    out.clear();
+    let mut copied = 0;
+    for groups in pattern.captures_iter(text) {
+        let whole = groups.get_match().range();
+        out.push_str(&text[copied..whole.start]);
+        groups.expand(with, out);
+        copied = whole.end;
+    }
+    out.push_str(&text[copied..]);
+    Change::Written
+}
+
 /// Copies `text` with `with` in place of each range.
-#[inline]
+#[inline(never)]
 fn splice(text: &str, mut ranges: impl Iterator<Item = Range<usize>>, with: &str, out: &mut String) -> Change {
     let Some(mut range) = ranges.next() else { return Change::Same };
     out.clear();
@@ -254,8 +258,9 @@ fn trim(text: &str) -> Change {
     if inner.len() == text.len() { Change::Same } else { Change::Part(start..start + inner.len()) }
 }
 
+#[inline(never)]
 fn lower(text: &str, out: &mut String) -> Change {
-    if let Some(change) = ascii(text, out, u8::is_ascii_uppercase, str::make_ascii_lowercase) {
+    if let Some(change) = ascii(text, out, b'A', str::make_ascii_lowercase) {
         return change;
     }
     let changes = |c: char| {
@@ -270,8 +275,9 @@ fn lower(text: &str, out: &mut String) -> Change {
     Change::Written
 }
 
+#[inline(never)]
 fn upper(text: &str, out: &mut String) -> Change {
-    if let Some(change) = ascii(text, out, u8::is_ascii_lowercase, str::make_ascii_uppercase) {
+    if let Some(change) = ascii(text, out, b'a', str::make_ascii_uppercase) {
         return change;
     }
     let changes = |c: char| {
@@ -286,35 +292,47 @@ fn upper(text: &str, out: &mut String) -> Change {
     Change::Written
 }
 
-/// Makes letters small or large in a text that is all ASCII; `None` when it is not.
+/// Makes letters from `first` on, all 26 of them, small or large in a text that is all ASCII; `None` when it is not.
 #[inline]
-fn ascii(text: &str, out: &mut String, changes: impl Fn(&u8) -> bool, make: impl Fn(&mut str)) -> Option<Change> {
-    // Filled up to whole steps of wide instructions: the odd bytes at a text's end cost more than all others.
+fn ascii(text: &str, out: &mut String, first: u8, make: impl Fn(&mut str)) -> Option<Change> {
     const STEP: usize = 16;
+    let (first, rest) = (u8x16::splat(first), u8x16::splat(25));
+    let (mut letters, mut beyond) = (u8x16::ZERO, u8x16::ZERO);
+    let mut look_at = |step: [u8; STEP]| {
+        let step = u8x16::new(step);
+        let distance = step - first;
+        letters |= distance.min(rest).simd_eq(distance);
+        beyond |= step;
+    };
+    let (steps, odd) = text.as_bytes().as_chunks::<STEP>();
+    for step in steps {
+        look_at(*step);
+    }
+    // The bytes at a text's end are looked at once more with some before them, rather than one by one.
+    match text.as_bytes().last_chunk() {
+        Some(last) => look_at(*last),
+        None => {
+            let mut last = [0; STEP];
+            last[..odd.len()].copy_from_slice(odd);
+            look_at(last);
+        }
+    }
+    if beyond.to_bitmask() != 0 {
+        return None;
+    }
+    if letters.to_bitmask() == 0 {
+        return Some(Change::Same);
+    }
     out.clear();
     out.push_str(text);
     out.push_str("                ");
-    let whole = text.len().next_multiple_of(STEP);
-    let steps = out.as_bytes()[..whole].as_chunks::<STEP>().0;
-    let (mut has_change, mut is_ascii) = (false, true);
-    for step in steps {
-        for byte in step {
-            has_change |= changes(byte);
-            is_ascii &= byte.is_ascii();
-        }
-    }
-    if !is_ascii {
-        return None;
-    }
-    if !has_change {
-        return Some(Change::Same);
-    }
-    make(&mut out[..whole]);
+    make(&mut out[..text.len().next_multiple_of(STEP)]);
     out.truncate(text.len());
     Some(Change::Written)
 }
 
 /// Each run of white space becomes one space, at the ends too.
+#[inline(never)]
 fn collapse_spaces(text: &str, out: &mut String) -> Change {
     let mut after_space = false;
     let untidy = text.chars().any(|c| {
@@ -340,6 +358,7 @@ fn collapse_spaces(text: &str, out: &mut String) -> Change {
     Change::Written
 }
 
+#[inline(never)]
 fn nfc(text: &str, out: &mut String) -> Change {
     if text.is_ascii() {
         return Change::Same;

@@ -2,6 +2,8 @@
 //!
 //! Nothing here can overflow: each function takes at most the digits its integer holds and says `None` to more.
 
+use std::ops::Range;
+
 /// 10^0 to 10^18, all that fit an `i64`.
 pub(super) const POWERS: [i64; 19] = {
     let mut powers = [1_i64; 19];
@@ -13,11 +15,16 @@ pub(super) const POWERS: [i64; 19] = {
     powers
 };
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+
 /// Eight ASCII digits at once; `None` when one of the bytes is no digit.
 #[inline]
 pub(super) fn eight(bytes: [u8; 8]) -> Option<u32> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let word = u64::from_le_bytes(bytes);
+    eight_in(u64::from_le_bytes(bytes))
+}
+
+#[inline]
+fn eight_in(word: u64) -> Option<u32> {
     // A digit has high half 3, and still has it after 6 is added: '9' + 6 is 0x3F.
     let high = (word | word.wrapping_add(ONES * 6)) & (ONES * 0xF0);
     if high != ONES * 0x30 || (word & (ONES * 0xF0)) != ONES * 0x30 {
@@ -28,6 +35,16 @@ pub(super) fn eight(bytes: [u8; 8]) -> Option<u32> {
     let word = (word & 0x00FF_00FF_00FF_00FF).wrapping_mul(100 * 65_536 + 1) >> 16;
     let word = (word & 0x0000_FFFF_0000_FFFF).wrapping_mul(10_000 * 4_294_967_296 + 1) >> 32;
     Some(word as u32)
+}
+
+/// The one to eight digits `range` of `bytes`, read at once with what stands before them; `None` when they are more, or
+/// not all digits, or too near the beginning. A loop over them would guess their number wrong again and again.
+#[inline]
+pub(super) fn few(bytes: &[u8], range: Range<usize>) -> Option<u32> {
+    let before = 8_usize.checked_sub(range.len()).filter(|&before| before < 8)?;
+    let word = u64::from_le_bytes(*bytes.get(..range.end)?.last_chunk()?);
+    let kept = u64::MAX << (8 * before);
+    eight_in((word & kept) | (ONES * 0x30 & !kept))
 }
 
 /// One to eighteen ASCII digits; `None` for anything else.
@@ -123,6 +140,20 @@ mod tests {
         fn eight_digits_are_what_the_standard_library_reads(value in 0_u32..100_000_000) {
             let text = format!("{value:08}");
             prop_assert_eq!(eight(text.as_bytes().try_into().unwrap()), Some(value));
+        }
+
+        #[test]
+        fn few_digits_are_what_the_standard_library_reads(
+            bytes in "[0-9a/: é]{0,24}", start in 0_usize..24, len in 0_usize..12,
+        ) {
+            let bytes = bytes.as_bytes();
+            let (start, end) = (start.min(bytes.len()), (start + len).min(bytes.len()));
+            let expected = if end - start <= 8 && end >= 8 && all_digits(&bytes[start..end]) {
+                std::str::from_utf8(&bytes[start..end]).unwrap().parse().ok()
+            } else {
+                None
+            };
+            prop_assert_eq!(few(bytes, start..end), expected);
         }
 
         #[test]

@@ -1,6 +1,8 @@
 //! Integers: `-?(0|[1-9][0-9]*)`, optionally with groups or with text around.
 
-use super::digits::up_to_eighteen;
+use std::ops::Range;
+
+use super::digits::{few, up_to_eighteen};
 use super::number::{self, Decimal, Notation};
 use crate::pipeline::Kind;
 use crate::reject::Reason;
@@ -32,10 +34,15 @@ impl Integer {
         Ok(Self { column, min, max, is_numeric, notation: Notation::compile(None, group, bare)? })
     }
 
-    /// See [`super::Converter::quick`].
+    /// See [`super::Converter::quick`]: up to eight digits.
     #[inline]
-    pub(super) fn quick(&self, text: &[u8]) -> Option<Cell> {
-        short(text).filter(|value| !self.is_numeric && (self.min..=self.max).contains(value)).map(Cell::Int)
+    pub(super) fn quick(&self, bytes: &[u8], range: Range<usize>) -> Option<Cell> {
+        let (digits, is_negative) = number::unsigned(bytes, range);
+        let value = i64::from(few(bytes, digits.clone())?);
+        let value = if is_negative { -value } else { value };
+        let is_plain = digits.len() == 1 || bytes[digits.start] != b'0';
+        let fits = !self.is_numeric && is_plain && (self.min..=self.max).contains(&value);
+        fits.then_some(Cell::Int(value))
     }
 
     #[inline]

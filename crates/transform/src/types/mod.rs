@@ -50,6 +50,8 @@ mod time;
 mod year;
 mod zone;
 
+use std::ops::Range;
+
 pub use canonical::write_canonical;
 pub use checks::Checks;
 pub use clean::{Buffers, Cleaned, Cleaner};
@@ -136,15 +138,15 @@ impl Converter {
         }
     }
 
-    /// The cell of a text in the plainest form of its type: without a call, without scratch. `None` says nothing: such a
-    /// text is for [`Self::convert`].
+    /// The cell of the text at `range` of a block, when it has the plainest form of its type: without a call, without
+    /// scratch. `None` says nothing: such a text is for [`Self::convert`].
     #[inline]
-    pub(crate) fn quick(&self, text: &[u8]) -> Option<Cell> {
+    pub(crate) fn quick(&self, block: &[u8], range: Range<usize>) -> Option<Cell> {
         match &self.family {
-            Family::Integer(rule) => rule.quick(text),
-            Family::Number(rule) => rule.quick(text),
-            Family::Date(None) => date::iso(text).ok().map(Cell::Days),
-            Family::Datetime(rule) => rule.quick(text).map(Cell::Micros),
+            Family::Integer(rule) => rule.quick(block, range),
+            Family::Number(rule) => rule.quick(block, range),
+            Family::Date(None) => date::iso(&block[range]).ok().map(Cell::Days),
+            Family::Datetime(rule) => rule.quick(&block[range]).map(Cell::Micros),
             _ => None,
         }
     }

@@ -1,6 +1,8 @@
 //! Exact decimals: `[+-]?digits?[.digits?]([eE][+-]?digits)?` in the file's own notation.
 
-use super::digits::{POWERS, all_digits};
+use std::ops::Range;
+
+use super::digits::{POWERS, all_digits, few};
 use super::float::{self, Shortest};
 use crate::pipeline::Kind;
 use crate::reject::Reason;
@@ -43,16 +45,22 @@ impl Number {
         })
     }
 
-    /// See [`super::Converter::quick`]: digits at the column's own scale.
+    /// See [`super::Converter::quick`]: up to eight digits before the point and the column's own number of them behind it.
     #[inline]
-    pub(super) fn quick(&self, text: &[u8]) -> Option<Cell> {
-        let ColumnType::Numeric(typmod) = self.column else { return None };
-        let Decimal { unscaled, scale } = short(text, self.point)?;
-        let fits = typmod.is_none_or(|(precision, target)| {
-            u16::from(scale) == target
-                && (precision >= 18 || unscaled.unsigned_abs() < POWERS[usize::from(precision)].unsigned_abs())
-        });
-        fits.then_some(Cell::Decimal { unscaled, scale })
+    pub(super) fn quick(&self, bytes: &[u8], range: Range<usize>) -> Option<Cell> {
+        let ColumnType::Numeric(Some((precision, scale @ 1..=8))) = self.column else { return None };
+        let (digits, is_negative) = unsigned(bytes, range);
+        let point = digits.end.checked_sub(usize::from(scale) + 1).filter(|&at| at > digits.start)?;
+        if bytes[point] != self.point || (bytes[digits.start] == b'0' && point > digits.start + 1) {
+            return None;
+        }
+        let whole = i64::from(few(bytes, digits.start..point)?);
+        let fraction = i64::from(few(bytes, point + 1..digits.end)?);
+        let unscaled = whole * POWERS[usize::from(scale)] + fraction;
+        if precision < 18 && unscaled >= POWERS[usize::from(precision)] {
+            return None;
+        }
+        Some(Cell::Decimal { unscaled: if is_negative { -unscaled } else { unscaled }, scale: scale as u8 })
     }
 
     #[inline]
@@ -78,6 +86,13 @@ impl Number {
             _ => scan(plain)?.cell(self.column, scratch),
         })?
     }
+}
+
+/// A number's range without its minus sign, and whether it has one.
+#[inline]
+pub(super) fn unsigned(bytes: &[u8], range: Range<usize>) -> (Range<usize>, bool) {
+    let is_negative = bytes.get(range.start) == Some(&b'-');
+    (range.start + usize::from(is_negative)..range.end, is_negative)
 }
 
 /// A decimal of at most eighteen digits.

@@ -65,7 +65,11 @@ impl RowSink for CopyEncoder {
         let mut out = Room(room);
         out.put(self.count);
         for (cell, column) in row.cells.iter().zip(self.columns.iter()) {
-            encode(cell, *column, &row, &mut out);
+            // Most columns hold text; what is left for `encode` is then easier to foresee.
+            match *cell {
+                Cell::Text(span) => out.text(&row, span),
+                cell => encode(cell, *column, &row, &mut out),
+            }
         }
         if let Some(load_id) = self.load_id {
             out.value(load_id.to_be_bytes());
@@ -86,6 +90,14 @@ impl Room<'_> {
         self.0 = rest;
     }
 
+    /// The first `count` of the bytes.
+    #[inline]
+    fn first<const N: usize>(&mut self, bytes: [u8; N], count: usize) {
+        let Some(to) = self.0.first_chunk_mut() else { out_of_room() };
+        *to = bytes;
+        self.0 = &mut std::mem::take(&mut self.0)[count..];
+    }
+
     /// A value of `N` bytes with its length.
     #[inline]
     fn value<const N: usize>(&mut self, bytes: [u8; N]) {
@@ -99,13 +111,10 @@ impl Room<'_> {
     fn text(&mut self, row: &RowRef<'_>, span: Span) {
         let len = span.len();
         self.put((len as i32).to_be_bytes());
-        match (row.wide(span), self.0.first_chunk_mut()) {
+        match row.wide(span) {
             // Most texts are short: a copy of fixed length, of which only the text counts, spares the call that a copy
             // of any length costs.
-            (Some(wide), Some(to)) if len <= WIDE => {
-                *to = *wide;
-                self.0 = &mut std::mem::take(&mut self.0)[len..];
-            }
+            Some(wide) if len <= WIDE => self.first(*wide, len),
             _ => self.bytes(row.bytes(span)),
         }
     }
@@ -186,8 +195,8 @@ fn escape(value: &[u8], out: &mut Vec<u8>) {
 }
 
 #[inline]
-fn encode(cell: &Cell, column: ColumnType, row: &RowRef<'_>, out: &mut Room<'_>) {
-    match *cell {
+fn encode(cell: Cell, column: ColumnType, row: &RowRef<'_>, out: &mut Room<'_>) {
+    match cell {
         Cell::Null => out.put((-1i32).to_be_bytes()),
         Cell::Text(span) | Cell::Uuid(span) | Cell::Bytes(span) => out.text(row, span),
         Cell::Int(value) => match column {
@@ -221,35 +230,43 @@ fn encode(cell: &Cell, column: ColumnType, row: &RowRef<'_>, out: &mut Room<'_>)
 
 const NUMERIC_NEGATIVE: u16 = 0x4000;
 
-const POWERS: [u16; 4] = [1, 10, 100, 1000];
+const POWERS: [u64; 4] = [1, 10, 100, 1000];
 
 /// A `numeric` of at most 18 digits: base-10000 digits around the decimal point.
 #[inline]
 fn decimal(unscaled: i64, scale: u8, out: &mut Room<'_>) {
-    // 18 digits and at most 3 zeros that fill the last group behind the point: 6 groups.
-    let mut groups = [0u16; 6];
+    const FOUR_GROUPS: u64 = 10_000_000_000_000_000;
     let fraction_groups = scale.div_ceil(4);
+    // Zeros that fill the last group behind the point.
     let factor = POWERS[usize::from(fraction_groups * 4 - scale)];
-    let mut first = groups.len();
-    let mut put = |group: u16| {
-        first -= 1;
-        groups[first] = group;
-    };
     let magnitude = unscaled.unsigned_abs();
-    let mut rest = match magnitude.checked_mul(u64::from(factor)) {
-        Some(rest) => rest,
-        None => {
-            let rest = u128::from(magnitude) * u128::from(factor);
-            put((rest % 10_000) as u16);
-            (rest / 10_000) as u64
-        }
-    };
-    while rest > 0 {
-        put((rest % 10_000) as u16);
-        rest /= 10_000;
+    if magnitude >= FOUR_GROUPS / 1000 {
+        return long_decimal(unscaled, scale, out);
     }
-    let whole = groups.len() as i32 - first as i32 - i32::from(fraction_groups);
-    put_numeric(&groups[first..], whole, unscaled < 0, u16::from(scale), out);
+    let aligned = magnitude * factor;
+    let (high, low) = ((aligned / 100_000_000) as u32, (aligned % 100_000_000) as u32);
+    let groups = [high / 10_000, high % 10_000, low / 10_000, low % 10_000];
+    let word = groups.iter().fold(0, |word, group| word << 16 | u64::from(*group));
+    // Groups of zeros at either end are left out; zero itself has none.
+    let leading = word.leading_zeros() / 16;
+    let trailing = word.trailing_zeros() / 16;
+    let count = 4_u32.saturating_sub(leading + trailing);
+    let weight = if word == 0 { 0 } else { 3 - i32::from(fraction_groups) - leading as i32 };
+    let sign = if unscaled < 0 { NUMERIC_NEGATIVE } else { 0 };
+    out.put((8 + 2 * count).to_be_bytes());
+    out.put((count as u16).to_be_bytes());
+    out.put((weight as i16).to_be_bytes());
+    out.put(sign.to_be_bytes());
+    out.put(u16::from(scale).to_be_bytes());
+    let digits = word.checked_shl(16 * leading).unwrap_or(0).to_be_bytes();
+    out.first(digits, 2 * count as usize);
+}
+
+#[cold]
+fn long_decimal(unscaled: i64, scale: u8, out: &mut Room<'_>) {
+    let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = usize::from(scale) + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - usize::from(scale));
+    number(format!("{}{whole}.{fraction}", if unscaled < 0 { "-" } else { "" }).as_bytes(), out);
 }
 
 /// A longer `numeric` from canonical text: optional `-`, digits, optional `.` and digits.
@@ -267,19 +284,17 @@ fn number(text: &[u8], out: &mut Room<'_>) {
         groups.push(value(&whole[..head]));
     }
     groups.extend(whole[head..].chunks(4).map(value));
-    let whole_groups = groups.len() as i32;
-    groups.extend(fraction.chunks(4).map(|group| value(group) * POWERS[4 - group.len()]));
+    let whole_groups = groups.len();
+    groups.extend(fraction.chunks(4).map(|group| value(group) * POWERS[4 - group.len()] as u16));
     put_numeric(&groups, whole_groups, negative, fraction.len() as u16, out);
 }
 
-/// `groups` are base-10000 digits, the first `whole` of them before the point; fewer than none when the number has zeros
-/// behind its point.
-#[inline]
-fn put_numeric(groups: &[u16], whole: i32, negative: bool, scale: u16, out: &mut Room<'_>) {
+/// `groups` are base-10000 digits, the first `whole` of them before the point.
+fn put_numeric(groups: &[u16], whole: usize, negative: bool, scale: u16, out: &mut Room<'_>) {
     let leading = groups.iter().take_while(|&&group| group == 0).count();
     let trailing = groups[leading..].iter().rev().take_while(|&&group| group == 0).count();
     let groups = &groups[leading..groups.len() - trailing];
-    let weight = if groups.is_empty() { 0 } else { whole - leading as i32 - 1 };
+    let weight = if groups.is_empty() { 0 } else { whole as i32 - leading as i32 - 1 };
     let sign = if negative && !groups.is_empty() { NUMERIC_NEGATIVE } else { 0 };
     out.put((8 + 2 * groups.len() as i32).to_be_bytes());
     out.put((groups.len() as i16).to_be_bytes());
@@ -335,6 +350,12 @@ mod tests {
             (10_000, 0, "10000"),
             (-1250, 2, "-12.50"),
             (1, 18, "0.000000000000000001"),
+            (9_999_999_999_999, 0, "9999999999999"),
+            (10_000_000_000_000, 0, "10000000000000"),
+            (-9_999_999_999_999, 13, "-0.9999999999999"),
+            (1, 13, "0.0000000000001"),
+            (-5, 1, "-0.5"),
+            (1_0000_0000, 4, "10000.0000"),
             (999_999_999_999_999_999, 18, "0.999999999999999999"),
             (999_999_999_999_999_999, 17, "9.99999999999999999"),
             (-123_456_789_012_345_678, 5, "-1234567890123.45678"),
