@@ -229,7 +229,7 @@ fn ours(pipeline: &Pipeline, column: ColumnType, csv: &str, verdicts: &mut [Verd
     cutter.next().unwrap();
     let mut worker = Worker::new(&plan);
     // `_record` tells which text a row came from, `_load_id` which format it took.
-    let mut binary = CopyEncoder::new(Arc::from([column]), Some(1), b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec());
+    let mut binary = CopyEncoder::new(Arc::from([column]), Some(1), Vec::new());
     let mut text = CopyTextEncoder::new(Arc::from([column]), Some(2), Vec::new());
     let mut judged = 0;
     while let Some(block) = cutter.next() {
@@ -241,8 +241,8 @@ fn ours(pipeline: &Pipeline, column: ColumnType, csv: &str, verdicts: &mut [Verd
         }
     }
     assert_eq!(judged, verdicts.len() as u64, "each text is one record");
-    let mut binary = binary.finish();
-    binary.extend((-1i16).to_be_bytes());
+    let header = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+    let binary = [&header[..], &binary.finish(), &(-1i16).to_be_bytes()].concat();
     Encoded { binary: file_of(&binary), text: file_of(&text.finish()) }
 }
 
