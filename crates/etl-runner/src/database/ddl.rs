@@ -89,8 +89,8 @@ pub(super) fn table_ddl(pipeline: &Pipeline, table: &TableName, dialect: Dialect
 /// The SQL text that makes the pipeline's table: what a load runs when `create = true` and the table is missing.
 pub fn ddl(pipeline: &Pipeline, dialect: Dialect) -> Result<String, NameError> {
     let table = TableName::parse(&pipeline.target.table)?;
-    let table = if dialect == Dialect::Sqlite { table.flattened() } else { table };
     let made = table_ddl(pipeline, &table, dialect)?;
+    let table = if dialect == Dialect::Sqlite { table.in_sqlite()? } else { table };
     let statements: Vec<String> =
         std::iter::once(made.create).chain(made.finish).map(|statement| format!("{statement};\n")).collect();
     Ok(statements.concat())

@@ -229,7 +229,7 @@ pub enum RefusalKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub kind: RefusalKind,
-    /// SQLSTATE; on SQLite the extended result code.
+    /// SQLSTATE; on SQLite the name of the extended result code.
     pub code: String,
     pub table: String,
     pub constraint: Option<String>,
@@ -552,7 +552,20 @@ fn refusal_of_sqlite(code: i32, message: &str, table: String, sent: &[String]) -
         RefusalKind::Check => message.strip_prefix("CHECK constraint failed: ").map(str::to_owned),
         _ => None,
     };
-    Refusal { kind, code: code.to_string(), table, constraint, columns, row: None, records: None }
+    // The names by which SQLite's documentation explains them.
+    let rule = match code {
+        275 => "CHECK",
+        787 => "FOREIGNKEY",
+        1299 => "NOTNULL",
+        1555 => "PRIMARYKEY",
+        1811 => "TRIGGER",
+        2067 => "UNIQUE",
+        2579 => "ROWID",
+        3091 => "DATATYPE",
+        _ => "",
+    };
+    let code = if rule.is_empty() { format!("code {code}") } else { format!("SQLITE_CONSTRAINT_{rule}") };
+    Refusal { kind, code, table, constraint, columns, row: None, records: None }
 }
 
 #[cfg(test)]

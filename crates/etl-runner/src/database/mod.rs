@@ -162,7 +162,7 @@ impl Database {
     pub async fn resolve(&mut self, table: &TableName) -> Result<TableName, DatabaseError> {
         match self {
             Self::Postgres(inner) => inner.resolve(table).await,
-            Self::Sqlite(_) => Ok(table.flattened()),
+            Self::Sqlite(_) => Ok(table.in_sqlite()?),
         }
     }
 

@@ -21,6 +21,8 @@ pub enum NameError {
     NotATable { name: String },
     #[error("{name:?} stands for the ledger's own tables")]
     Reserved { name: String },
+    #[error("{name:?} begins with sqlite_, as only SQLite's own tables do; name the table otherwise")]
+    OfSqlite { name: String },
 }
 
 /// A name in double quotes, those inside doubled: the rule of both PostgreSQL and SQLite.
@@ -84,6 +86,15 @@ impl TableName {
             Some(schema) => format!("{schema}_{}", self.name),
         };
         Self { schema: None, name }
+    }
+
+    /// The same, if SQLite takes the name for a table.
+    pub(super) fn in_sqlite(&self) -> Result<Self, NameError> {
+        let table = self.flattened();
+        match table.name.get(..7) {
+            Some(start) if start.eq_ignore_ascii_case("sqlite_") => Err(NameError::OfSqlite { name: table.name }),
+            _ => Ok(table),
+        }
     }
 
     pub fn schema(&self) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! What a person sees, command by command: the real binary, its output and exit code against golden files.
 
 mod sandbox;
+mod tables;
 
 use std::fs;
 use std::io::Read;
