@@ -12,17 +12,25 @@ use super::name::{NameError, TableName, quote};
 /// The type of a live column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LiveType {
-    /// One we encode in binary.
+    /// One we encode in binary. A domain counts as the type it is made of.
     Known(ColumnType),
-    /// Another one, as the database names it: an enum, a domain, an array, an extension's type; on SQLite every type.
+    /// One whose input keeps each text or refuses it, as the database names it: an enum, citext, an array of texts. It
+    /// gets the texts themselves.
+    Texts(String),
+    /// Another one, as the database names it; on SQLite every type.
     Other(String),
 }
+
+/// The types of PostgreSQL's columns that rows are loaded into, for messages.
+const LOADABLE: &str = "boolean, smallint, integer, bigint, real, double precision, numeric with a scale from 0 up, text, \
+    varchar, char(n), date, time, timestamp, timestamptz, json, jsonb, uuid, bytea, enums, citext, arrays of text, \
+    varchar, citext or an enum, and domains over these";
 
 impl fmt::Display for LiveType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Known(column) => column.fmt(f),
-            Self::Other(name) => f.write_str(name),
+            Self::Texts(name) | Self::Other(name) => f.write_str(name),
         }
     }
 }
@@ -69,7 +77,7 @@ pub struct LiveTable {
 pub struct TableEncoding {
     /// The column type of each schema field, in schema order: what [`transform::Plan::compile`] takes.
     pub columns: Vec<ColumnType>,
-    /// A column has no binary encoder, so the whole load goes as text.
+    /// A column takes texts themselves, so the whole load goes as text.
     pub text: bool,
 }
 
@@ -78,8 +86,7 @@ impl LiveTable {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// How rows are encoded for this table. The live types decide; where the database has a type of its own, the
-    /// field's type gives the text the server then reads.
+    /// How rows are encoded for this table. The live types decide; SQLite's have less to say than the fields.
     pub fn encoding(&self, pipeline: &Pipeline) -> TableEncoding {
         let live = |field: &Field| self.column(&field.name).map(|column| &column.column_type);
         let fields = &pipeline.schema.fields;
@@ -88,10 +95,11 @@ impl LiveTable {
                 .iter()
                 .map(|field| match live(field) {
                     Some(LiveType::Known(column)) => *column,
+                    Some(LiveType::Texts(_)) => ColumnType::Text,
                     Some(LiveType::Other(_)) | None => field.column_type(),
                 })
                 .collect(),
-            text: self.oid.is_some() && fields.iter().any(|field| matches!(live(field), Some(LiveType::Other(_)))),
+            text: fields.iter().any(|field| matches!(live(field), Some(LiveType::Texts(_)))),
         }
     }
 }
@@ -192,12 +200,24 @@ fn wrong_type(field: &Field, live: &LiveColumn, dialect: Dialect, alter: &str) -
     let column = quote(&field.name)?;
     let wanted = ddl::type_name(field.column_type(), dialect);
     let kind = field.kind.as_str();
+    let what = match (&live.column_type, dialect) {
+        (LiveType::Other(name), Dialect::Postgres) => format!(
+            "column {:?} is {name}, whose input may alter a value without a word; make it {wanted} and convert in a view. \
+             Loaded are columns of {LOADABLE}",
+            field.name
+        ),
+        (live, _) => format!("column {:?} is {live}, the field is {kind} and needs {wanted}", field.name),
+    };
     Ok(ShapeProblem {
-        what: format!("column {:?} is {}, the field is {kind} and needs {wanted}", field.name, live.column_type),
+        what,
         fix: match dialect {
-            // The cast goes through text, which every type has.
             Dialect::Postgres => {
-                Some(format!("{alter} alter column {column} type {wanted} using {column}::text::{wanted};"))
+                // The cast goes through text, which every type has; that of money is no number.
+                let through = match &live.column_type {
+                    LiveType::Other(name) if name.ends_with("money") => "numeric",
+                    _ => "text",
+                };
+                Some(format!("{alter} alter column {column} type {wanted} using {column}::{through}::{wanted};"))
             }
             Dialect::Sqlite => None,
         },
@@ -210,6 +230,7 @@ fn missing_lineage(table: &LiveTable, dialect: Dialect, alter: &str) -> Vec<Shap
     for name in [LOAD_ID, RECORD] {
         let fits = |live: &LiveColumn| match &live.column_type {
             LiveType::Known(column) => *column == ColumnType::Int8,
+            LiveType::Texts(_) => false,
             LiveType::Other(declared) => {
                 dialect == Dialect::Sqlite && matches!(Storage::of(declared), Storage::Integer | Storage::Any)
             }
@@ -235,8 +256,9 @@ fn missing_lineage(table: &LiveTable, dialect: Dialect, alter: &str) -> Vec<Shap
 fn fits(live: &LiveType, field: &Field, dialect: Dialect) -> bool {
     match (live, dialect) {
         (LiveType::Known(column), _) => column.fits(&field.kind),
-        // The server reads the text and judges it, value by value.
-        (LiveType::Other(_), Dialect::Postgres) => true,
+        (LiveType::Texts(_), _) => ColumnType::Text.fits(&field.kind),
+        // Its input may round, cut or fill up, and nobody would know.
+        (LiveType::Other(_), Dialect::Postgres) => false,
         (LiveType::Other(declared), Dialect::Sqlite) => Storage::of(declared).takes(field),
     }
 }

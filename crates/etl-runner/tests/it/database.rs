@@ -1128,7 +1128,7 @@ async fn every_type_is_seen_as_it_is() {
          c01 boolean, c02 smallint, c03 integer, c04 bigint, c05 real, c06 double precision, c07 numeric, \
          c08 numeric(12,2), c09 text, c10 varchar, c11 varchar(40), c12 char(3), c13 date, c14 time, c15 time(0), \
          c16 timestamp, c17 timestamp(3), c18 timestamptz, c19 timestamptz(0), c20 json, c21 jsonb, c22 uuid, \
-         c23 bytea, o1 mood, o2 positive, o3 text[], o4 interval, o5 inet, o6 bpchar, o7 timetz, o8 numeric(3,-2), \
+         c23 bytea, t1 mood, d1 positive, t2 text[], o4 interval, o5 inet, o6 bpchar, o7 timetz, o8 numeric(3,-2), \
          dropped int, n1 int not null, n2 int not null default 7, n3 bigint generated always as identity, \
          n4 int generated always as (n1 * 2) stored, constraint every_pkey primary key (c03, c02)); \
          alter table s.every drop column dropped; create view s.seen as select 1 as a",
@@ -1142,7 +1142,7 @@ async fn every_type_is_seen_as_it_is() {
         .filter(|column| column.name.starts_with('c'))
         .map(|column| match &column.column_type {
             LiveType::Known(column) => column.to_string(),
-            LiveType::Other(name) => panic!("{name} is known"),
+            LiveType::Texts(name) | LiveType::Other(name) => panic!("{name} is known"),
         })
         .collect();
     let told = "select string_agg(format_type(atttypid, atttypmod), ';' order by attnum) from pg_attribute \
@@ -1151,16 +1151,74 @@ async fn every_type_is_seen_as_it_is() {
     for column in every.columns.iter().filter(|column| column.name.starts_with('o')) {
         assert!(matches!(column.column_type, LiveType::Other(_)), "{column:?}");
     }
+    for column in every.columns.iter().filter(|column| column.name.starts_with('t')) {
+        assert!(matches!(column.column_type, LiveType::Texts(_)), "{column:?}");
+    }
     assert_eq!(every.primary_key, ["c03", "c02"]);
     let column = |name: &str| every.column(name).unwrap();
     assert!(!column("n1").nullable && !column("n1").has_default);
     assert!(!column("n2").nullable && column("n2").has_default);
     assert!(column("n3").identity && column("n4").generated);
-    assert!(!column("o2").nullable && column("o2").has_default);
+    assert!(!column("d1").nullable && column("d1").has_default);
+    assert_eq!(column("d1").column_type, LiveType::Known(ColumnType::Int8));
     assert_eq!((column("c01").position, column("n1").position), (1, 33));
     assert_eq!(database.describe(&TableName::parse("s.nothing").unwrap()).await.unwrap(), None);
     let view = database.describe(&TableName::parse("s.seen").unwrap()).await.unwrap().unwrap();
     assert!(compare(&customers(), &view, Dialect::Postgres).unwrap()[0].what.contains("is a view"));
+}
+
+#[tokio::test]
+async fn a_domain_is_the_type_below_it_and_texts_go_where_they_are_kept() {
+    let test = Postgres::database();
+    test.psql(
+        "create extension citext; create type mood as enum ('good'); create domain tenths as numeric(5,1); \
+         create domain few as tenths not null check (value < 100); create domain moody as mood; \
+         create domain list as text[]; create domain cents as money; create domain whole as timestamp(0)",
+    );
+    let types = [
+        ("tenths", "numeric(5,1)"),
+        ("few", "numeric(5,1)"),
+        ("whole", "timestamp(0) without time zone"),
+        ("mood", "texts: mood"),
+        ("moody", "texts: moody, a domain over mood"),
+        ("citext", "texts: citext"),
+        ("citext[]", "texts: citext[]"),
+        ("text[]", "texts: text[]"),
+        ("varchar[]", "texts: character varying[]"),
+        ("mood[]", "texts: mood[]"),
+        ("list", "texts: list, a domain over text[]"),
+        // Whatever rounds, cuts, fills up or reads a notation of its own.
+        ("varchar(3)[]", "other: character varying(3)[]"),
+        ("tenths[]", "other: tenths[]"),
+        ("int[]", "other: integer[]"),
+        ("char(2)[]", "other: character(2)[]"),
+        ("cents", "other: cents, a domain over money"),
+        ("money", "other: money"),
+        ("\"char\"", "other: \"char\""),
+        ("name", "other: name"),
+        ("oid", "other: oid"),
+        ("interval", "other: interval"),
+        ("timetz", "other: time with time zone"),
+        ("numeric(5,-2)", "other: numeric(5,-2)"),
+        ("bpchar", "other: bpchar"),
+        ("bit varying", "other: bit varying"),
+        ("xml", "other: xml"),
+        ("int4range", "other: int4range"),
+        ("int2vector", "other: int2vector"),
+    ];
+    let columns: Vec<String> = types.iter().enumerate().map(|(at, (name, _))| format!("c{at} {name}")).collect();
+    test.psql(&format!("create table types ({})", columns.join(", ")));
+    let mut database = open(test.url()).await;
+    let live = database.describe(&TableName::parse("public.types").unwrap()).await.unwrap().unwrap();
+    for (column, (name, expected)) in live.columns.iter().zip(types) {
+        let seen = match &column.column_type {
+            LiveType::Known(known) => known.to_string(),
+            LiveType::Texts(name) => format!("texts: {name}"),
+            LiveType::Other(name) => format!("other: {name}"),
+        };
+        assert_eq!(seen, expected, "{name}");
+    }
+    assert!(!live.columns[1].nullable && live.columns[0].nullable);
 }
 
 fn fixes(pipeline: &Pipeline, live: &LiveTable, dialect: Dialect) -> Vec<String> {

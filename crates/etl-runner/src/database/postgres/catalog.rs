@@ -12,18 +12,33 @@ const TABLE: &str = "\
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
     where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p', 'f', 'v', 'm')";
 
-// A domain brings its own default and its own `not null`.
+// A domain is the type below it, with its own default and its own `not null`, and may be made of another domain. An array
+// of texts keeps them as a column of texts does, unless a length is given, at which blanks are cut off.
 const COLUMNS: &str = "\
-    select a.attname::text as name, a.attnum::int as position, \
-        not (a.attnotnull or t.typnotnull) as nullable, \
-        (a.atthasdef or t.typdefault is not null) as has_default, \
+    with recursive base (attnum, type, typmod, not_null, has_default) as ( \
+        select a.attnum, a.atttypid, a.atttypmod, a.attnotnull, a.atthasdef \
+        from pg_catalog.pg_attribute a where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped \
+        union all \
+        select b.attnum, t.typbasetype, t.typtypmod, b.not_null or t.typnotnull, \
+            b.has_default or t.typdefault is not null \
+        from base b join pg_catalog.pg_type t on t.oid = b.type where t.typtype = 'd' \
+    ) \
+    select a.attname::text as name, a.attnum::int as position, not b.not_null as nullable, b.has_default, \
         a.attidentity <> '' as identity, a.attgenerated <> '' as generated, \
-        pg_catalog.format_type(a.atttypid, a.atttypmod) as type_name, \
-        (tn.nspname = 'pg_catalog' and t.typtype = 'b') as built_in \
-    from pg_catalog.pg_attribute a \
-    join pg_catalog.pg_type t on t.oid = a.atttypid \
+        pg_catalog.format_type(a.atttypid, a.atttypmod) as declared, \
+        pg_catalog.format_type(b.type, b.typmod) as type_name, \
+        (tn.nspname = 'pg_catalog' and t.typtype = 'b') as built_in, \
+        coalesce(e.typtype, t.typtype) = 'e' \
+            or (coalesce(e.oid, 0) in ('pg_catalog.text'::regtype, 'pg_catalog.varchar'::regtype) and b.typmod = -1) \
+            or exists (select from pg_catalog.pg_depend d \
+                join pg_catalog.pg_extension x on x.oid = d.refobjid and x.extname = 'citext' \
+                where d.classid = 'pg_catalog.pg_type'::regclass and d.objid = coalesce(e.oid, t.oid) \
+                    and d.refclassid = 'pg_catalog.pg_extension'::regclass and d.deptype = 'e') as keeps_texts \
+    from base b \
+    join pg_catalog.pg_attribute a on a.attrelid = $1::oid and a.attnum = b.attnum \
+    join pg_catalog.pg_type t on t.oid = b.type and t.typtype <> 'd' \
     join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace \
-    where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped \
+    left join pg_catalog.pg_type e on e.typarray = t.oid \
     order by a.attnum";
 
 const PRIMARY_KEY: &str = "\
@@ -96,11 +111,17 @@ impl Session {
         };
         let mut columns = Vec::new();
         for row in self.rows(statement(COLUMNS).bind(oid), doing).await? {
-            let type_name: String = get(&row, "type_name")?;
-            let known = if get(&row, "built_in")? { ColumnType::parse(&type_name).ok() } else { None };
+            let (declared, base): (String, String) = (get(&row, "declared")?, get(&row, "type_name")?);
+            let known = if get(&row, "built_in")? { ColumnType::parse(&base).ok() } else { None };
+            let named = || if declared == base { base.clone() } else { format!("{declared}, a domain over {base}") };
+            let column_type = match known {
+                Some(column) => LiveType::Known(column),
+                None if get(&row, "keeps_texts")? => LiveType::Texts(named()),
+                None => LiveType::Other(named()),
+            };
             columns.push(LiveColumn {
                 name: get(&row, "name")?,
-                column_type: known.map_or(LiveType::Other(type_name), LiveType::Known),
+                column_type,
                 nullable: get(&row, "nullable")?,
                 has_default: get(&row, "has_default")?,
                 identity: get(&row, "identity")?,

@@ -133,7 +133,7 @@ fn out_of_room() -> ! {
 }
 
 /// Rows in COPY's text format: tabs between values, `\N` for NULL, backslash escapes. Used when a live column has a type
-/// without a binary encoder, such as an enum or a domain: the server reads the canonical text.
+/// that takes texts themselves, such as an enum: its input keeps each text or refuses it.
 #[derive(Debug)]
 pub struct CopyTextEncoder {
     columns: Arc<[ColumnType]>,

@@ -1,6 +1,124 @@
 //! Tables that were there before, and what became of those that loads made.
 
-use super::sandbox::Sandbox;
+use testkit::Postgres;
+
+use super::sandbox::{Sandbox, Where};
+
+/// One field `v` of this kind, into the table `item`.
+fn one_field(sandbox: &Sandbox, field: &str) {
+    let text = format!(
+        "version = 1\nname = \"items\"\n[source]\npath = \"items/*.csv\"\n[dialect]\ndelimiter = \";\"\n[schema]\n\
+         fields = [{{ name = \"v\", {field} }}]\n[target]\ntable = \"item\"\n"
+    );
+    sandbox.write("items.toml", text.as_bytes());
+}
+
+fn statements(stderr: &str) -> Vec<String> {
+    let begins = |line: &&str| line.starts_with("alter ") || line.starts_with("create ");
+    stderr.lines().map(str::trim).filter(begins).map(str::to_owned).collect()
+}
+
+fn sql(sandbox: &Sandbox, sql: &str) -> String {
+    match &sandbox.database {
+        Where::Postgres(database) => database.psql(sql),
+        Where::Default => sandbox.sqlite(sql).join("\n"),
+    }
+}
+
+#[test]
+fn what_a_domain_would_alter_is_a_reject_as_in_a_column_of_its_type() {
+    for (kind, domain, altered, kept) in [
+        ("type = \"number\"", "numeric(5,1)", "1.25", "1.5"),
+        ("type = \"number\"", "real", "16777217", "1.5"),
+        ("type = \"datetime\"", "timestamp(0)", "2020-01-01T00:00:00.5", "2020-01-01 00:00:00"),
+        ("type = \"datetime\"", "timestamptz", "2020-01-01T00:00:00", "2020-01-01 00:00:00+00"),
+        ("type = \"time\"", "time(0)", "00:00:00.5", "00:00:01"),
+        ("type = \"string\"", "varchar(3)", "abc  ", "abc"),
+        ("type = \"integer\"", "smallint", "32768", "32767"),
+    ] {
+        let mut sandbox = Sandbox::on(Postgres::database());
+        sql(
+            &sandbox,
+            &format!(
+                "create domain d as {domain}; create domain e as d; \
+            create table item (v e, _load_id bigint, _record bigint)"
+            ),
+        );
+        one_field(&sandbox, kind);
+        sandbox.put("items/a.csv", format!("v\n{altered}\n{kept}\n").as_bytes());
+        sandbox.ok("check items.toml");
+        sandbox.ok("run items.toml");
+        let seen = sql(&sandbox, "set timezone = 'UTC'; select v from item; select line from aqueduct.reject");
+        assert_eq!(seen, format!("{kept}\n2"), "{domain}");
+    }
+
+    let mut sandbox = Sandbox::on(Postgres::database());
+    sql(&sandbox, "create domain d as int check (value > 0); create table item (v d, _load_id bigint, _record bigint)");
+    one_field(&sandbox, "type = \"integer\"");
+    sandbox.put("items/a.csv", b"v\n1\n-1\n");
+    assert!(sandbox.run("run items.toml").stderr.contains("a check"));
+    assert_eq!(sql(&sandbox, "select count(*) from item"), "0");
+}
+
+#[test]
+fn texts_are_kept_by_enums_citext_and_arrays_of_them() {
+    let mut sandbox = Sandbox::on(Postgres::database());
+    sql(
+        &sandbox,
+        "create extension citext; create type mood as enum ('good', ' b\\a,d '); create domain moody as mood; \
+         create table item (v citext, m moody, l text[], e mood[], _load_id bigint, _record bigint)",
+    );
+    let text = "version = 1\nname = \"items\"\n[source]\npath = \"items/*.csv\"\n[dialect]\ndelimiter = \";\"\n[schema]\n\
+        fields = [{ name = \"v\", type = \"string\" }, { name = \"m\", type = \"string\", sqlType = \"varchar(2)\" }, \
+        { name = \"l\", type = \"string\" }, { name = \"e\", type = \"string\" }]\n[target]\ntable = \"item\"\n";
+    sandbox.write("items.toml", text.as_bytes());
+    sandbox.put("items/a.csv", b"v;m;l;e\n a\\nB ; b\\a,d ;{ 007, x ,NULL};{good}\nx;good;{};\n");
+    sandbox.ok("check items.toml");
+    sandbox.ok("run items.toml");
+    // An array is what its notation says: blanks around elements are none of them.
+    let seen = sql(&sandbox, "select v, m, l, e from item order by _record");
+    assert_eq!(seen, " a\\nB | b\\a,d |{007,x,NULL}|{good}\nx|good|{}|");
+    sandbox.put("items/b.csv", b"v;m;l;e\nx;bad;{};{}\n");
+    assert!(sandbox.run("run items.toml").stderr.contains("column \"m\", record 1"));
+}
+
+#[test]
+fn a_column_that_would_alter_values_is_refused_before_the_first_row() {
+    for (kind, column) in [
+        ("type = \"number\"", "money"),
+        ("type = \"string\"", "\"char\""),
+        ("type = \"string\"", "name"),
+        ("type = \"string\"", "interval"),
+        ("type = \"integer\"", "oid"),
+        ("type = \"time\"", "timetz"),
+        ("type = \"number\"", "numeric(5,-2)"),
+        ("type = \"string\"", "int[]"),
+    ] {
+        let mut sandbox = Sandbox::on(Postgres::database());
+        sql(
+            &sandbox,
+            &format!(
+                "create table item (v {column}, _load_id bigint, _record bigint); \
+            insert into item values (null), {}",
+                if column == "money" { "(1.25)" } else { "(null)" }
+            ),
+        );
+        one_field(&sandbox, kind);
+        sandbox.put("items/a.csv", b"v\n");
+        let said = sandbox.refused("check items.toml", 1).stderr;
+        assert!(said.contains("column \"v\" is ") && said.contains("Loaded are columns of boolean,"), "{said}");
+        assert_eq!(sandbox.run("run items.toml").code, 1);
+        sql(&sandbox, &statements(&said).concat());
+        sandbox.ok("check items.toml");
+    }
+    let mut sandbox = Sandbox::on(Postgres::database());
+    sql(&sandbox, "create domain cents as money; create table item (v cents, _load_id bigint, _record bigint)");
+    one_field(&sandbox, "type = \"number\"");
+    sandbox.put("items/a.csv", b"v\n1.239\n");
+    sandbox.refused("check items.toml", 1);
+    assert_eq!(sandbox.run("run items.toml").code, 1);
+    sandbox.golden("altering-types");
+}
 
 #[test]
 fn a_name_that_sqlite_keeps_for_itself_is_said() {
