@@ -68,6 +68,8 @@ pub struct LiveTable {
     pub kind: TableKind,
     pub columns: Vec<LiveColumn>,
     pub primary_key: Vec<String>,
+    /// The columns of each key: the primary one, unique constraints, unique indexes over all rows.
+    pub keys: Vec<Vec<String>>,
     /// Row-level security applies to us, which COPY refuses.
     pub row_security: bool,
 }
@@ -174,6 +176,7 @@ pub fn compare(pipeline: &Pipeline, table: &LiveTable, dialect: Dialect) -> Resu
             });
         }
     }
+    problems.extend(missing_key(&pipeline.schema.primary_key, table, dialect, &alter)?);
     if pipeline.target.lineage {
         problems.extend(missing_lineage(table, dialect, &alter));
     }
@@ -222,6 +225,36 @@ fn wrong_type(field: &Field, live: &LiveColumn, dialect: Dialect, alter: &str) -
             Dialect::Sqlite => None,
         },
     })
+}
+
+/// The table may have more keys than the pipeline. Deferred ones are as good: they are judged before the commit.
+fn missing_key(
+    key: &[String],
+    table: &LiveTable,
+    dialect: Dialect,
+    alter: &str,
+) -> Result<Option<ShapeProblem>, NameError> {
+    let same = |live: &Vec<String>| live.len() == key.len() && key.iter().all(|name| live.contains(name));
+    if key.is_empty() || table.keys.iter().any(same) {
+        return Ok(None);
+    }
+    let columns = key.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
+    let what = format!(
+        "primaryKey is ({columns}) and no key of the table is, so a record could load twice; add it or leave primaryKey out"
+    );
+    let fix = match dialect {
+        _ if table.kind == TableKind::Foreign => {
+            // Nothing here can keep one for it.
+            return Ok(Some(ShapeProblem { what, fix: None }));
+        }
+        Dialect::Postgres if table.primary_key.is_empty() => format!("{alter} add primary key ({columns});"),
+        Dialect::Postgres => format!("{alter} add unique ({columns});"),
+        Dialect::Sqlite => {
+            let name = quote(&table.name.derived("key"))?;
+            format!("create unique index {name} on {} ({columns});", table.name.quoted())
+        }
+    };
+    Ok(Some(ShapeProblem { what, fix: Some(fix) }))
 }
 
 fn missing_lineage(table: &LiveTable, dialect: Dialect, alter: &str) -> Vec<ShapeProblem> {

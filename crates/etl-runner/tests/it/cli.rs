@@ -731,7 +731,7 @@ fn a_refused_row_is_named_by_its_record() {
     assert_eq!(sandbox.run("run items.toml").code, 1);
     sandbox.note("a value in the middle");
     let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
-    database.psql("drop table item; create table item (id bigint constraint small check (id < 10000), price numeric(8,2), _load_id bigint, _record bigint)");
+    database.psql("drop table item; create table item (id bigint primary key constraint small check (id < 10000), price numeric(8,2), _load_id bigint, _record bigint)");
     sandbox.put("items/a.csv", format!("{lines}\n").as_bytes());
     assert_eq!(sandbox.run("run items.toml").code, 1);
     sandbox.golden("refused-postgres");

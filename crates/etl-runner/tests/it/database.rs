@@ -796,7 +796,7 @@ async fn text_goes_where_only_the_server_knows_the_type() {
     let test = Postgres::database();
     test.psql(
         "create type mood as enum ('good', 'bad'); \
-         create table customer (id bigint, name mood, _load_id bigint, _record bigint)",
+         create table customer (id bigint primary key, name mood, _load_id bigint, _record bigint)",
     );
     let mut database = open(test.url()).await;
     let table = customer_table(&mut database).await;
@@ -1221,6 +1221,77 @@ async fn a_domain_is_the_type_below_it_and_texts_go_where_they_are_kept() {
     assert!(!live.columns[1].nullable && live.columns[0].nullable);
 }
 
+#[tokio::test]
+async fn only_a_key_on_exactly_the_columns_of_primary_key_will_do() {
+    let test = Postgres::database();
+    let mut database = open(test.url()).await;
+    let table = customer_table(&mut database).await;
+    let lists = CUSTOMERS.replace(r#"["id"]"#, r#"["name", "id"]"#);
+    let columns = "id bigint not null, name text not null, _load_id bigint, _record bigint";
+    for (made, fits) in [
+        ("", false),
+        ("alter table customer add primary key (id, name)", true),
+        ("alter table customer add unique (name, id)", true),
+        ("alter table customer add unique (name, id) deferrable initially deferred", true),
+        ("create unique index on customer (id, name) include (_record)", true),
+        ("alter table customer add primary key (id); alter table customer add unique (id, name)", true),
+        ("alter table customer add primary key (id)", false),
+        ("create index on customer (id, name)", false),
+        ("create unique index on customer (id, name) where id > 0", false),
+        ("create unique index on customer (id, lower(name))", false),
+        ("create unique index on customer (id, name, _record)", false),
+    ] {
+        test.psql(&format!("drop table if exists customer; create table customer ({columns}); {made}"));
+        let live = database.describe(&table).await.unwrap().unwrap();
+        let problems = compare(&pipeline(&lists), &live, Dialect::Postgres).unwrap();
+        assert_eq!(problems.is_empty(), fits, "{made}: {problems:?}");
+        // A pipeline without a key asks for none.
+        let without = lists.replace(r#"primaryKey = ["name", "id"]"#, "");
+        assert_eq!(compare(&pipeline(&without), &live, Dialect::Postgres).unwrap(), [], "{made}");
+        if !fits {
+            test.psql(problems[0].fix.as_ref().unwrap());
+            let live = database.describe(&table).await.unwrap().unwrap();
+            assert_eq!(compare(&pipeline(&lists), &live, Dialect::Postgres).unwrap(), [], "{made}");
+        }
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.db");
+    let mut database = sqlite(&path).await;
+    let table = customer_table(&mut database).await;
+    let columns = "name text not null, _load_id integer, _record integer";
+    for (made, pipeline_text, fits) in [
+        (format!("create table customer (id integer not null, {columns})"), CUSTOMERS, false),
+        (format!("create table customer (id integer primary key, {columns})"), CUSTOMERS, true),
+        (format!("create table customer (id integer not null unique, {columns})"), CUSTOMERS, true),
+        (format!("create table customer (id integer not null primary key, {columns}) without rowid"), CUSTOMERS, true),
+        (format!("create table customer (id integer primary key, {columns})"), &lists, false),
+        (format!("create table customer (id integer primary key, {columns}, unique (name, id))"), &lists, true),
+        (
+            format!(
+                "create table customer (id integer, {columns}); create unique index i on customer (id) where id > 0"
+            ),
+            CUSTOMERS,
+            false,
+        ),
+        (
+            format!("create table customer (id integer, {columns}); create unique index i on customer (abs(id))"),
+            CUSTOMERS,
+            false,
+        ),
+    ] {
+        sql(&path, &format!("drop table if exists customer; {made}")).await;
+        let live = database.describe(&table).await.unwrap().unwrap();
+        let problems = compare(&pipeline(pipeline_text), &live, Dialect::Sqlite).unwrap();
+        assert_eq!(problems.is_empty(), fits, "{made}: {problems:?}");
+        if !fits {
+            sql(&path, problems[0].fix.as_ref().unwrap()).await;
+            let live = database.describe(&table).await.unwrap().unwrap();
+            assert_eq!(compare(&pipeline(pipeline_text), &live, Dialect::Sqlite).unwrap(), [], "{made}");
+        }
+    }
+}
+
 fn fixes(pipeline: &Pipeline, live: &LiveTable, dialect: Dialect) -> Vec<String> {
     compare(pipeline, live, dialect).unwrap().into_iter().filter_map(|problem| problem.fix).collect()
 }
@@ -1245,11 +1316,18 @@ async fn the_statements_to_paste_bring_a_table_into_shape() {
     );
     let live = database.describe(&table).await.unwrap().unwrap();
     let problems = compare(&wide, &live, Dialect::Postgres).unwrap();
-    assert_eq!(problems.len(), 9, "{problems:#?}");
+    assert_eq!(problems.len(), 10, "{problems:#?}");
     let shown = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    for part in
-        ["\"extra\"", "\"na\\\"me\"", "only \"mixed\"", "\"_load_id\"", "\"_record\"", "\"made\"", "alter table"]
-    {
+    for part in [
+        "primaryKey",
+        "\"extra\"",
+        "\"na\\\"me\"",
+        "only \"mixed\"",
+        "\"_load_id\"",
+        "\"_record\"",
+        "\"made\"",
+        "alter table",
+    ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     for fix in fixes(&wide, &live, Dialect::Postgres) {
@@ -1270,7 +1348,7 @@ async fn sqlite_tables_are_compared_by_what_they_keep() {
     let live = database.describe(&table).await.unwrap().unwrap();
     let problems = compare(&customers(), &live, Dialect::Sqlite).unwrap();
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(problems.len(), 5, "{told:#?}");
+    assert_eq!(problems.len(), 6, "{told:#?}");
     sql(&path, "drop table customer; create table customer (name varchar(40))").await;
     let live = database.describe(&table).await.unwrap().unwrap();
     for fix in fixes(&customers(), &live, Dialect::Sqlite) {

@@ -41,12 +41,15 @@ const COLUMNS: &str = "\
     left join pg_catalog.pg_type e on e.typarray = t.oid \
     order by a.attnum";
 
-const PRIMARY_KEY: &str = "\
-    select a.attname::text as name \
+// The primary key first. A partial index, and one of expressions, let some rows in twice.
+const KEYS: &str = "\
+    select i.indisprimary as is_primary, array( \
+        select a.attname::text from unnest(i.indkey::smallint[]) with ordinality k (attnum, place) \
+        join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum \
+        where k.place <= i.indnkeyatts order by k.place) as columns \
     from pg_catalog.pg_index i \
-    cross join lateral unnest(i.indkey::smallint[]) with ordinality k (attnum, place) \
-    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum \
-    where i.indrelid = $1::oid and i.indisprimary order by k.place";
+    where i.indrelid = $1::oid and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null \
+    order by i.indisprimary desc, i.indexrelid";
 
 // Unique indexes without a constraint are named as constraints in errors, too.
 const CONSTRAINT_COLUMNS: &str = "\
@@ -129,13 +132,21 @@ impl Session {
                 position: get::<i32>(&row, "position")?.unsigned_abs(),
             });
         }
-        let key = self.rows(statement(PRIMARY_KEY).bind(oid), doing).await?;
+        let mut primary_key = Vec::new();
+        let mut keys: Vec<Vec<String>> = Vec::new();
+        for row in self.rows(statement(KEYS).bind(oid), doing).await? {
+            keys.push(get(&row, "columns")?);
+            if get(&row, "is_primary")? {
+                primary_key = keys.last().cloned().unwrap_or_default();
+            }
+        }
         Ok(Some(LiveTable {
             name: table.clone(),
             oid: u32::try_from(oid).ok(),
             kind,
             columns,
-            primary_key: key.iter().map(|row| get(row, "name")).collect::<Result<_, _>>()?,
+            primary_key,
+            keys,
             row_security: get(&found, "row_security")?,
         }))
     }

@@ -1,6 +1,8 @@
 //! What SQLite says about a table.
 
 use super::super::TableName;
+use std::collections::BTreeMap;
+
 use super::super::error::{DatabaseError, Doing};
 use super::super::shape::{LiveColumn, LiveTable, LiveType, TableKind};
 use super::{Session, Sqlite, get, statement};
@@ -44,14 +46,37 @@ impl Session {
             });
         }
         key.sort();
+        let primary_key: Vec<String> = key.into_iter().map(|(_, name)| name).collect();
+        let mut keys = self.unique_indexes(&name, doing).await?;
+        // A key that is the row number has no index.
+        keys.extend((!primary_key.is_empty()).then(|| primary_key.clone()));
         Ok(Some(LiveTable {
             name: table.clone(),
             oid: None,
             kind,
             columns,
-            primary_key: key.into_iter().map(|(_, name)| name).collect(),
+            primary_key,
+            keys,
             row_security: false,
         }))
+    }
+
+    /// The columns of each unique index. A partial one, and one of expressions, let some rows in twice.
+    async fn unique_indexes(&mut self, table: &str, doing: Doing<'_>) -> Result<Vec<Vec<String>>, DatabaseError> {
+        let query = statement(
+            "select list.seq as number, part.name as name from pragma_index_list(?1) as list \
+             join pragma_index_xinfo(list.name) as part \
+             where list.\"unique\" and not list.partial and part.key order by list.seq, part.seqno",
+        );
+        let mut indexes: BTreeMap<i64, Option<Vec<String>>> = BTreeMap::new();
+        for row in self.rows(query.bind(table), doing).await? {
+            let columns = indexes.entry(get(&row, "number")?).or_insert_with(|| Some(Vec::new()));
+            match (get::<Option<String>>(&row, "name")?, &mut *columns) {
+                (Some(name), Some(columns)) => columns.push(name),
+                (None, _) | (_, None) => *columns = None,
+            }
+        }
+        Ok(indexes.into_values().flatten().collect())
     }
 }
 

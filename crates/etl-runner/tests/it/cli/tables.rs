@@ -25,6 +25,12 @@ fn sql(sandbox: &Sandbox, sql: &str) -> String {
     }
 }
 
+fn on_both() -> [(&'static str, Sandbox); 2] {
+    let file = Sandbox::new();
+    file.write(".aqueduct/warehouse.db", b"");
+    [("postgres", Sandbox::on(Postgres::database())), ("sqlite", file)]
+}
+
 #[test]
 fn what_a_domain_would_alter_is_a_reject_as_in_a_column_of_its_type() {
     for (kind, domain, altered, kept) in [
@@ -118,6 +124,28 @@ fn a_column_that_would_alter_values_is_refused_before_the_first_row() {
     sandbox.refused("check items.toml", 1);
     assert_eq!(sandbox.run("run items.toml").code, 1);
     sandbox.golden("altering-types");
+}
+
+#[test]
+fn a_table_without_the_key_of_the_pipeline_is_refused() {
+    for (name, mut sandbox) in on_both() {
+        sandbox.item_pipeline("");
+        sandbox.put("items/a.csv", b"id,price\n1,2.50\n1,3.50\n");
+        sql(&sandbox, "create table item (id bigint, price numeric(8,2), _load_id bigint, _record bigint)");
+        if name == "sqlite" {
+            sql(&sandbox, "drop table item");
+            sql(&sandbox, "create table item (id integer, price text, _load_id integer, _record integer)");
+        }
+        let said = sandbox.refused("check items.toml", 1).stderr;
+        assert_eq!(sandbox.run("run items.toml").code, 1);
+        assert_eq!(sql(&sandbox, "select count(*) from item"), "0");
+        sql(&sandbox, &statements(&said).concat());
+        sandbox.note("pasted, the statement is all it takes, and the same record loads once");
+        sandbox.ok("check items.toml");
+        assert_eq!(sandbox.run("run items.toml").code, 1);
+        assert_eq!(sql(&sandbox, "select count(*) from item"), "0");
+        sandbox.golden(&format!("no-key-{name}"));
+    }
 }
 
 #[test]
