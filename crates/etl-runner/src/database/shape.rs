@@ -57,6 +57,8 @@ pub enum TableKind {
     Foreign,
     View,
     MaterializedView,
+    /// None at all, and in the way of one: a sequence, a type, an index.
+    Other(&'static str),
 }
 
 /// A table that exists.
@@ -137,6 +139,11 @@ pub fn compare(pipeline: &Pipeline, table: &LiveTable, dialect: Dialect) -> Resu
     let mut problems = Vec::new();
     if matches!(table.kind, TableKind::View | TableKind::MaterializedView) {
         let what = format!("{} is a view; rows go into a table", table.name);
+        return Ok(vec![ShapeProblem { what, fix: None }]);
+    }
+    if let TableKind::Other(kind) = table.kind {
+        let what =
+            format!("{} is {kind}; rows go into a table: name another one under [target], or rename it", table.name);
         return Ok(vec![ShapeProblem { what, fix: None }]);
     }
     if table.row_security {

@@ -10,7 +10,13 @@ use super::{Postgres, Session, get, statement};
 const TABLE: &str = "\
     select c.oid::bigint as oid, c.relkind::text as kind, coalesce(row_security_active(c.oid), false) as row_security \
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-    where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p', 'f', 'v', 'm')";
+    where n.nspname = $1 and c.relname = $2 \
+    union all \
+    select t.oid::bigint, 'type', false \
+    from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace \
+    where n.nspname = $1 and t.typname = $2 and t.typrelid = 0 and t.typisdefined \
+        and not exists (select from pg_catalog.pg_type e where e.typarray = t.oid) \
+    order by 2";
 
 // A domain is the type below it, with its own default and its own `not null`, and may be made of another domain. An array
 // of texts keeps them as a column of texts does, unless a length is given, at which blanks are cut off.
@@ -110,6 +116,10 @@ impl Session {
             "f" => TableKind::Foreign,
             "v" => TableKind::View,
             "m" => TableKind::MaterializedView,
+            "S" => TableKind::Other("a sequence"),
+            "c" => TableKind::Other("a composite type"),
+            "type" => TableKind::Other("a type"),
+            "i" | "I" => TableKind::Other("an index"),
             _ => TableKind::Table,
         };
         let mut columns = Vec::new();

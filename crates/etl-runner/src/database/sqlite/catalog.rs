@@ -11,14 +11,18 @@ impl Session {
     pub(super) async fn describe(&mut self, table: &TableName) -> Result<Option<LiveTable>, DatabaseError> {
         let doing = Doing::Describe(table);
         let query = statement(
-            "select name, type as kind from sqlite_schema \
-             where type in ('table', 'view') and name = ?1 collate nocase limit 1",
+            "select name, type as kind, coalesce(sql, '') as made from sqlite_schema \
+             where type in ('table', 'view', 'index') and name = ?1 collate nocase limit 1",
         );
         let Some(found) = self.rows(query.bind(table.name()), doing).await?.into_iter().next() else {
             return Ok(None);
         };
         let name: String = get(&found, "name")?;
-        let kind = if get::<String>(&found, "kind")? == "view" { TableKind::View } else { TableKind::Table };
+        let kind = match get::<String>(&found, "kind")?.as_str() {
+            "view" => TableKind::View,
+            "index" => TableKind::Other("an index"),
+            _ => TableKind::Table,
+        };
         let query = statement(
             "select cid, name, type as declared, \"notnull\" as not_null, dflt_value is not null as has_default, pk, \
              hidden from pragma_table_xinfo(?1) order by cid",

@@ -149,6 +149,42 @@ fn a_table_without_the_key_of_the_pipeline_is_refused() {
 }
 
 #[test]
+fn what_has_the_name_of_the_table_and_is_none_is_said() {
+    for (made, dropped) in [
+        ("create sequence item", "drop sequence item"),
+        ("create type item as (a int)", "drop type item"),
+        ("create domain item as int", "drop domain item"),
+        ("create table other (a int); create index item on other (a)", "drop index item"),
+    ] {
+        let mut sandbox = Sandbox::on(Postgres::database());
+        sandbox.item_pipeline("");
+        sandbox.put("items/a.csv", b"id,price\n1,2.50\n");
+        sql(&sandbox, made);
+        let said = sandbox.refused("check items.toml", 1).stderr;
+        assert!(said.contains("rows go into a table"), "{said}");
+        assert_eq!(sandbox.run("run items.toml").code, 1);
+        sql(&sandbox, dropped);
+        // The type of arrays of `tem` gives way by itself.
+        sql(&sandbox, "create table tem (a int)");
+        sandbox.ok("run items.toml");
+        if made.contains("sequence") {
+            sql(&sandbox, "drop table item; create sequence item");
+            assert_eq!(sandbox.run("run items.toml").code, 1);
+            assert_eq!(sandbox.run("verify").code, 6);
+            sandbox.golden("no-table-of-that-name");
+        }
+    }
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("");
+    sandbox.put("items/a.csv", b"id,price\n1,2.50\n");
+    sandbox.write(".aqueduct/warehouse.db", b"");
+    sandbox.sqlite("create table other (a int)");
+    sandbox.sqlite("create index item on other (a)");
+    sandbox.refused("check items.toml", 1);
+    assert!(sandbox.run("run items.toml").stderr.contains("item is an index"));
+}
+
+#[test]
 fn a_name_that_sqlite_keeps_for_itself_is_said() {
     let mut sandbox = Sandbox::new();
     sandbox.item_pipeline("");
