@@ -301,7 +301,8 @@ impl Run<'_> {
             Some(table) if self.has_ledger => self.database.has_lost_rows(table).await?,
             Some(_) | None => false,
         };
-        Ok(TableNow { exists: live.is_some(), oid: live.and_then(|table| table.oid), has_lost_rows })
+        let (oid, made_by) = live.as_ref().map_or((None, None), |table| (table.oid, table.made_by));
+        Ok(TableNow { exists: live.is_some(), oid, made_by, has_lost_rows })
     }
 
     async fn load_one(&mut self, listed: ObjectMeta) -> Result<LoadReport, RunError> {
@@ -448,6 +449,7 @@ impl Run<'_> {
 struct TableNow {
     exists: bool,
     oid: Option<u32>,
+    made_by: Option<i64>,
     has_lost_rows: bool,
 }
 
@@ -456,7 +458,9 @@ impl TableNow {
     fn gone_since(self, load: &LoadRow) -> Option<&'static str> {
         if !self.exists {
             Some("is missing")
-        } else if load.table_oid.is_some() && load.table_oid != self.oid {
+        } else if load.table_oid.is_some() && load.table_oid != self.oid
+            || self.made_by.is_some_and(|made_by| load.id < made_by)
+        {
             Some("was made anew")
         } else if self.has_lost_rows && load.counts.loaded > 0 {
             Some("was made anew or emptied")

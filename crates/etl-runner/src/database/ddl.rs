@@ -44,7 +44,23 @@ pub(super) struct TableDdl {
     pub(super) primary_key_name: String,
 }
 
-pub(super) fn table_ddl(pipeline: &Pipeline, table: &TableName, dialect: Dialect) -> Result<TableDdl, NameError> {
+/// In the text SQLite keeps of the statement that made a table: the load it was. It stands as long as the table does,
+/// through `alter table` and `vacuum`.
+const MADE_BY: &str = "/* made by load ";
+
+/// The load that ran the statement, by its text.
+pub(super) fn made_by(create: &str) -> Option<i64> {
+    let (_, rest) = create.split_once(MADE_BY)?;
+    rest.split_once(' ')?.0.parse().ok()
+}
+
+/// `load` is the one that makes the table, where that is to be seen later.
+pub(super) fn table_ddl(
+    pipeline: &Pipeline,
+    table: &TableName,
+    dialect: Dialect,
+    load: Option<i64>,
+) -> Result<TableDdl, NameError> {
     let key = &pipeline.schema.primary_key;
     let primary_key_name = table.derived("pkey");
     let quoted_key = key.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
@@ -82,15 +98,16 @@ pub(super) fn table_ddl(pipeline: &Pipeline, table: &TableName, dialect: Dialect
         Dialect::Sqlite => lines.push(primary_key),
     }
     let strict = if dialect == Dialect::Sqlite { " strict" } else { "" };
-    let create = format!("create table {} (\n    {}\n){strict}", table.quoted(), lines.join(",\n    "));
+    let made_by = load.map(|load| format!(" {MADE_BY}{load} */")).unwrap_or_default();
+    let create = format!("create table {} ({made_by}\n    {}\n){strict}", table.quoted(), lines.join(",\n    "));
     Ok(TableDdl { create, finish, primary_key_name })
 }
 
 /// The SQL text that makes the pipeline's table: what a load runs when `create = true` and the table is missing.
 pub fn ddl(pipeline: &Pipeline, dialect: Dialect) -> Result<String, NameError> {
     let table = TableName::parse(&pipeline.target.table)?;
-    let made = table_ddl(pipeline, &table, dialect)?;
     let table = if dialect == Dialect::Sqlite { table.in_sqlite()? } else { table };
+    let made = table_ddl(pipeline, &table, dialect, None)?;
     let statements: Vec<String> =
         std::iter::once(made.create).chain(made.finish).map(|statement| format!("{statement};\n")).collect();
     Ok(statements.concat())

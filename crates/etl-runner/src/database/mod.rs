@@ -242,8 +242,8 @@ impl Database {
         either!(self, inner => inner.count_rows(&table.name, lineage).await)
     }
 
-    /// Whether loads that stand brought rows into the table and not one of them is left. SQLite has no number that tells
-    /// a table made anew from the one before, so the lineage of its rows has to; PostgreSQL has the oid.
+    /// Whether loads that stand brought rows into the table and not one of them is left. Of a table that no load made,
+    /// SQLite has nothing that tells it from the one before, so the lineage of its rows has to; PostgreSQL has the oid.
     pub async fn has_lost_rows(&mut self, table: &LiveTable) -> Result<bool, DatabaseError> {
         match self {
             Self::Sqlite(inner) if table.column(ddl::LOAD_ID).is_some() => inner.has_lost_rows(&table.name).await,

@@ -72,6 +72,8 @@ pub struct LiveTable {
     pub primary_key: Vec<String>,
     /// The columns of each key: the primary one, unique constraints, unique indexes over all rows.
     pub keys: Vec<Vec<String>>,
+    /// On SQLite, which has no oids: the load that made the table, where one did. Loads before it went into another.
+    pub made_by: Option<i64>,
     /// Row-level security applies to us, which COPY refuses.
     pub row_security: bool,
 }

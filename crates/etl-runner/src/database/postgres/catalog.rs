@@ -157,6 +157,7 @@ impl Session {
             columns,
             primary_key,
             keys,
+            made_by: None,
             row_security: get(&found, "row_security")?,
         }))
     }

@@ -211,7 +211,7 @@ impl PostgresLoad {
 
     pub(in super::super) async fn create_table(&mut self, pipeline: &Pipeline) -> Result<LiveTable, DatabaseError> {
         let table = self.table.clone();
-        let ddl = table_ddl(pipeline, &table, Dialect::Postgres)?;
+        let ddl = table_ddl(pipeline, &table, Dialect::Postgres, None)?;
         let session = self.session()?;
         session.simple(ddl.create.clone(), Doing::Create(&table)).await?;
         let live = session.describe(&table).await?;

@@ -1,10 +1,10 @@
 //! What SQLite says about a table.
 
-use super::super::TableName;
 use std::collections::BTreeMap;
 
 use super::super::error::{DatabaseError, Doing};
 use super::super::shape::{LiveColumn, LiveTable, LiveType, TableKind};
+use super::super::{TableName, ddl};
 use super::{Session, Sqlite, get, statement};
 
 impl Session {
@@ -61,6 +61,7 @@ impl Session {
             columns,
             primary_key,
             keys,
+            made_by: ddl::made_by(&get::<String>(&found, "made")?),
             row_security: false,
         }))
     }

@@ -128,7 +128,7 @@ impl SqliteLoad {
 
     pub(in super::super) async fn create_table(&mut self, pipeline: &Pipeline) -> Result<LiveTable, DatabaseError> {
         let table = self.table.clone();
-        let ddl = table_ddl(pipeline, &table, Dialect::Sqlite)?;
+        let ddl = table_ddl(pipeline, &table, Dialect::Sqlite, Some(self.id))?;
         let session = self.session()?;
         session.simple(ddl.create, Doing::Create(&table)).await?;
         for sql in ddl.finish {

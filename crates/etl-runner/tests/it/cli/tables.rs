@@ -149,6 +149,30 @@ fn a_table_without_the_key_of_the_pipeline_is_refused() {
 }
 
 #[test]
+fn a_table_made_anew_and_refilled_in_part_is_noticed_on_sqlite() {
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("");
+    for (at, name) in ["a", "b", "c"].iter().enumerate() {
+        sandbox.put(&format!("items/{name}.csv"), format!("id,price\n{at},2.50\n").as_bytes());
+    }
+    sandbox.ok("run items.toml");
+    sandbox.sqlite("alter table item add column more text");
+    sandbox.sqlite("alter table item drop column more");
+    sandbox.sqlite("vacuum");
+    sandbox.note("altered and rewritten it is the same table; dropped it is not");
+    sandbox.ok("run items.toml");
+    sandbox.sqlite("drop table item");
+    sandbox.ok("run items.toml --reload --object items/c.csv");
+    sandbox.refused("run items.toml", 1);
+    sandbox.put("items/d.csv", b"id,price\n4,2.50\n");
+    sandbox.refused("run items.toml --object items/d.csv", 1);
+    sandbox.ok("run items.toml --reload");
+    assert_eq!(sandbox.state()[0], "item: 4 rows");
+    sandbox.ok("run items.toml");
+    sandbox.golden("refilled");
+}
+
+#[test]
 fn what_has_the_name_of_the_table_and_is_none_is_said() {
     for (made, dropped) in [
         ("create sequence item", "drop sequence item"),
