@@ -72,6 +72,13 @@ pub enum DatabaseError {
     NoSuchLoad { id: i64 },
     #[error("load {id} cannot be undone: {reason}")]
     NotUndoable { id: i64, state: LoadState, reason: String },
+    /// They were loaded before the table had lineage, or somebody deleted them.
+    #[error(
+        "no row of {table} has the number of load {load} in \"_load_id\", and rows without a number are there, which may \
+         be of it: set it to {load} on those of load {load} and to another, such as 0, on others, or delete them; then try \
+         again"
+    )]
+    RowsWithoutLoad { load: i64, table: String },
     /// Another run, or a lock held for long.
     #[error("{doing}: another process holds it")]
     Busy { doing: String },
@@ -128,6 +135,7 @@ impl DatabaseError {
             | Self::NotUndoable { .. }
             | Self::DiskFull { .. }
             | Self::Balance { .. }
+            | Self::RowsWithoutLoad { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -166,6 +174,7 @@ impl DatabaseError {
             | Self::CommitUnknown { .. }
             | Self::DiskFull { .. }
             | Self::Balance { .. }
+            | Self::RowsWithoutLoad { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -204,6 +213,7 @@ impl DatabaseError {
             | Self::CommitUnknown { .. }
             | Self::DiskFull { .. }
             | Self::Balance { .. }
+            | Self::RowsWithoutLoad { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,

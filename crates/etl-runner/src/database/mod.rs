@@ -113,6 +113,25 @@ pub struct Undone {
     pub deleted: u64,
 }
 
+/// The loads that give way to another one.
+#[derive(Clone, Debug, Default)]
+struct Replaced {
+    ids: Vec<i64>,
+    /// Rows they brought.
+    loaded: u64,
+}
+
+impl Replaced {
+    fn of(rows: impl IntoIterator<Item = (i64, i64)>) -> Self {
+        let mut all = Self::default();
+        for (id, loaded) in rows {
+            all.ids.push(id);
+            all.loaded = all.loaded.saturating_add(loaded.unsigned_abs());
+        }
+        all
+    }
+}
+
 /// Runs the same call on either side.
 macro_rules! either {
     ($database:expr, $inner:ident => $call:expr) => {

@@ -369,6 +369,10 @@ impl Postgres {
         }
         let delete = built(format!("delete from {} where \"{LOAD_ID}\" = $1", load.table.quoted())).bind(load.id);
         let deleted = session.run(delete, Doing::Delete(&load.table)).await?;
+        if deleted == 0 && load.counts.loaded > 0 && session.has_rows_without_load(&load.table).await? {
+            self.roll_back(session).await;
+            return Err(DatabaseError::RowsWithoutLoad { load: load.id, table: load.table.to_string() });
+        }
         self.done(session).await?;
         Ok(Undone { load: LoadRow { state: LoadState::Undone, ..load.clone() }, deleted })
     }

@@ -12,7 +12,7 @@ use transform::Pipeline;
 use super::super::ddl::{LOAD_ID, TableDdl, table_ddl};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::{TableName, quote};
-use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, check_counts};
+use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, Replaced, check_counts};
 use super::ledger::Ending;
 use super::{Postgres, Session, built, get, statement};
 use crate::ledger::{LoadState, NewLoad, Replaces, StoredReject, Totals};
@@ -43,7 +43,7 @@ pub struct PostgresLoad {
     id: i64,
     table: TableName,
     object_uri: String,
-    replaced: Vec<i64>,
+    replaced: Replaced,
     rows: u64,
     rejects: u64,
     created: Option<Created>,
@@ -139,7 +139,7 @@ impl Postgres {
         }
         let replaced = session.mark_replaced(new).await?;
         if let Replaces::Loads(ids) = &new.replaces
-            && replaced.len() != ids.len()
+            && replaced.ids.len() != ids.len()
         {
             // One of them was undone or replaced since the ledger was asked.
             self.roll_back(session).await;
@@ -178,24 +178,33 @@ impl Postgres {
 }
 
 impl Session {
-    async fn mark_replaced(&mut self, new: &NewLoad) -> Result<Vec<i64>, DatabaseError> {
+    async fn mark_replaced(&mut self, new: &NewLoad) -> Result<Replaced, DatabaseError> {
         let query = match &new.replaces {
-            Replaces::Nothing => return Ok(Vec::new()),
+            Replaces::Nothing => return Ok(Replaced::default()),
             Replaces::Loads(ids) => statement(
                 "update aqueduct.load set state = 'replaced' \
-                 where table_schema = $1 and table_name = $2 and state = 'loaded' and id = any ($3) returning id",
+                 where table_schema = $1 and table_name = $2 and state = 'loaded' and id = any ($3) \
+                 returning id, loaded",
             )
             .bind(new.table.schema())
             .bind(new.table.name())
             .bind(ids),
             Replaces::Table => statement(
                 "update aqueduct.load set state = 'replaced' \
-                 where table_schema = $1 and table_name = $2 and state = 'loaded' returning id",
+                 where table_schema = $1 and table_name = $2 and state = 'loaded' returning id, loaded",
             )
             .bind(new.table.schema())
             .bind(new.table.name()),
         };
-        self.rows(query, Doing::WriteLedger).await?.iter().map(|row| get(row, "id")).collect()
+        let rows = self.rows(query, Doing::WriteLedger).await?;
+        let rows = rows.iter().map(|row| Ok((get(row, "id")?, get(row, "loaded")?)));
+        Ok(Replaced::of(rows.collect::<Result<Vec<_>, DatabaseError>>()?))
+    }
+
+    /// Whether rows are there that no load, or one before the table had lineage, wrote.
+    pub(super) async fn has_rows_without_load(&mut self, table: &TableName) -> Result<bool, DatabaseError> {
+        let sql = format!("select exists (select from {} where \"{LOAD_ID}\" is null) as found", table.quoted());
+        get(&self.row(built(sql), Doing::Count(table)).await?, "found")
     }
 }
 
@@ -222,12 +231,16 @@ impl PostgresLoad {
     }
 
     pub(in super::super) async fn delete_previous(&mut self) -> Result<u64, DatabaseError> {
-        if self.replaced.is_empty() {
-            return Ok(0);
+        let Replaced { ids, loaded } = self.replaced.clone();
+        let Some(&load) = ids.first() else { return Ok(0) };
+        let table = self.table.clone();
+        let delete = built(format!("delete from {} where \"{LOAD_ID}\" = any ($1)", table.quoted())).bind(ids);
+        let session = self.session()?;
+        let deleted = session.run(delete, Doing::Delete(&table)).await?;
+        if deleted == 0 && loaded > 0 && session.has_rows_without_load(&table).await? {
+            return Err(DatabaseError::RowsWithoutLoad { load, table: table.to_string() });
         }
-        let (table, replaced) = (self.table.clone(), self.replaced.clone());
-        let delete = built(format!("delete from {} where \"{LOAD_ID}\" = any ($1)", table.quoted())).bind(replaced);
-        self.session()?.run(delete, Doing::Delete(&table)).await
+        Ok(deleted)
     }
 
     pub(in super::super) async fn delete_all_rows(&mut self) -> Result<u64, DatabaseError> {
@@ -338,7 +351,7 @@ impl PostgresLoad {
         self.finish_copy().await?;
         check_counts(totals, self.rows, self.rejects)?;
         self.complete_table().await?;
-        let (id, table_oid, replaced) = (self.id, self.table_oid, std::mem::take(&mut self.replaced));
+        let (id, table_oid, replaced) = (self.id, self.table_oid, std::mem::take(&mut self.replaced.ids));
         let session = self.session()?;
         let ending = Ending { state: LoadState::Loaded, error: None, permanent: false, table_oid };
         session.finish_load(id, totals, &ending).await?;

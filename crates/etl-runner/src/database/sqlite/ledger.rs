@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::super::ddl::LOAD_ID;
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::TableName;
-use super::super::{LoadFilter, RowCounts, Undone};
+use super::super::{LoadFilter, Replaced, RowCounts, Undone};
 use super::{Session, Sqlite, built, get, statement};
 use crate::ledger::{
     Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, StoredReject, Timestamp, Totals,
@@ -120,21 +120,30 @@ impl Session {
         Ok(self.load_rows(built(sql).bind(table.name()).bind(uri)).await?.into_iter().next())
     }
 
-    pub(super) async fn mark_replaced(&mut self, new: &NewLoad) -> Result<Vec<i64>, DatabaseError> {
+    pub(super) async fn mark_replaced(&mut self, new: &NewLoad) -> Result<Replaced, DatabaseError> {
         let query = match &new.replaces {
-            Replaces::Nothing => return Ok(Vec::new()),
+            Replaces::Nothing => return Ok(Replaced::default()),
             Replaces::Loads(ids) => statement(
                 "update aqueduct_load set state = 'replaced' where table_name = ?1 and state = 'loaded' \
-                 and id in (select value from json_each(?2)) returning id",
+                 and id in (select value from json_each(?2)) returning id, loaded",
             )
             .bind(new.table.name())
             .bind(json_list(ids)),
             Replaces::Table => statement(
-                "update aqueduct_load set state = 'replaced' where table_name = ?1 and state = 'loaded' returning id",
+                "update aqueduct_load set state = 'replaced' where table_name = ?1 and state = 'loaded' \
+                 returning id, loaded",
             )
             .bind(new.table.name()),
         };
-        self.rows(query, Doing::WriteLedger).await?.iter().map(|row| get(row, "id")).collect()
+        let rows = self.rows(query, Doing::WriteLedger).await?;
+        let rows = rows.iter().map(|row| Ok((get(row, "id")?, get(row, "loaded")?)));
+        Ok(Replaced::of(rows.collect::<Result<Vec<_>, DatabaseError>>()?))
+    }
+
+    /// Whether rows are there that no load, or one before the table had lineage, wrote.
+    pub(super) async fn has_rows_without_load(&mut self, table: &TableName) -> Result<bool, DatabaseError> {
+        let sql = format!("select exists (select 1 from {} where \"{LOAD_ID}\" is null) as found", table.quoted());
+        Ok(get::<i64>(&self.row(built(sql), Doing::Count(table)).await?, "found")? != 0)
     }
 
     pub(super) async fn insert_load(&mut self, new: &NewLoad, state: LoadState) -> Result<i64, DatabaseError> {
@@ -386,6 +395,10 @@ impl Sqlite {
         }
         let delete = built(format!("delete from {} where \"{LOAD_ID}\" = ?1", load.table.quoted())).bind(load.id);
         let deleted = session.run(delete, Doing::Delete(&load.table)).await?;
+        if deleted == 0 && load.counts.loaded > 0 && session.has_rows_without_load(&load.table).await? {
+            self.roll_back(session).await;
+            return Err(DatabaseError::RowsWithoutLoad { load: load.id, table: load.table.to_string() });
+        }
         self.done(session).await?;
         Ok(Undone { load: LoadRow { state: LoadState::Undone, ..load.clone() }, deleted })
     }

@@ -10,7 +10,7 @@ use transform::Pipeline;
 use super::super::ddl::{LOAD_ID, table_ddl};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::{TableName, quote};
-use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, check_counts};
+use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, Replaced, check_counts};
 use super::ledger::Ending;
 use super::rows::{Cursor, Value};
 use super::{Session, Sqlite, SqliteRows, built, statement};
@@ -34,7 +34,7 @@ pub struct SqliteLoad {
     /// The statement for a full batch and its number of rows.
     batch: Option<(Arc<str>, usize)>,
     pending: Pending,
-    replaced: Vec<i64>,
+    replaced: Replaced,
     rows: u64,
     rejects: u64,
 }
@@ -95,7 +95,7 @@ impl Sqlite {
         }
         let replaced = session.mark_replaced(new).await?;
         if let Replaces::Loads(ids) = &new.replaces
-            && replaced.len() != ids.len()
+            && replaced.ids.len() != ids.len()
         {
             // One of them was undone or replaced since the ledger was asked.
             self.roll_back(session).await;
@@ -140,12 +140,19 @@ impl SqliteLoad {
 
     pub(in super::super) async fn delete_previous(&mut self) -> Result<u64, DatabaseError> {
         let table = self.table.clone();
+        let Replaced { ids, loaded } = self.replaced.clone();
+        let session = self.session()?;
         let mut deleted = 0;
-        for load in self.replaced.clone() {
+        for load in &ids {
             let delete = built(format!("delete from {} where \"{LOAD_ID}\" = ?1", table.quoted())).bind(load);
-            deleted += self.session()?.run(delete, Doing::Delete(&table)).await?;
+            deleted += session.run(delete, Doing::Delete(&table)).await?;
         }
-        Ok(deleted)
+        match ids.first() {
+            Some(&load) if deleted == 0 && loaded > 0 && session.has_rows_without_load(&table).await? => {
+                Err(DatabaseError::RowsWithoutLoad { load, table: table.to_string() })
+            }
+            Some(_) | None => Ok(deleted),
+        }
     }
 
     pub(in super::super) async fn delete_all_rows(&mut self) -> Result<u64, DatabaseError> {
@@ -252,7 +259,7 @@ impl SqliteLoad {
     ) -> Result<(), DatabaseError> {
         self.flush().await?;
         check_counts(totals, self.rows, self.rejects)?;
-        let (id, replaced) = (self.id, std::mem::take(&mut self.replaced));
+        let (id, replaced) = (self.id, std::mem::take(&mut self.replaced.ids));
         let session = self.session()?;
         let ending = Ending { state: LoadState::Loaded, error: None, permanent: false };
         session.finish_load(id, totals, &ending).await?;

@@ -13,6 +13,13 @@ fn one_field(sandbox: &Sandbox, field: &str) {
     sandbox.write("items.toml", text.as_bytes());
 }
 
+/// The pipeline of items without a key.
+fn without_key(sandbox: &Sandbox, more: &str) {
+    sandbox.item_pipeline(more);
+    let text = std::fs::read_to_string(sandbox.path("items.toml")).unwrap();
+    sandbox.write("items.toml", text.replace("primaryKey = [\"id\"]\n", "").as_bytes());
+}
+
 fn statements(stderr: &str) -> Vec<String> {
     let begins = |line: &&str| line.starts_with("alter ") || line.starts_with("create ");
     stderr.lines().map(str::trim).filter(begins).map(str::to_owned).collect()
@@ -145,6 +152,38 @@ fn a_table_without_the_key_of_the_pipeline_is_refused() {
         assert_eq!(sandbox.run("run items.toml").code, 1);
         assert_eq!(sql(&sandbox, "select count(*) from item"), "0");
         sandbox.golden(&format!("no-key-{name}"));
+    }
+}
+
+#[test]
+fn rows_loaded_before_the_table_had_lineage_are_not_loaded_again_beside_themselves() {
+    for (name, mut sandbox) in on_both() {
+        without_key(&sandbox, "lineage = false\n");
+        sandbox.put("items/a.csv", b"id,price\n1,2.50\n2,3.50\n");
+        sandbox.ok("run items.toml");
+        without_key(&sandbox, "");
+        let alters = sandbox.run("check items.toml").stderr;
+        for statement in statements(&alters) {
+            sql(&sandbox, &statement);
+        }
+        sandbox.note("the table has lineage now, and the rows that are there have none");
+        assert_eq!(sandbox.run("run items.toml --reload").code, 1);
+        sandbox.refused("undo 1", 1);
+        sandbox.put("items/a.csv", b"id,price\n1,2.50\n2,3.50\n3,4.50\n");
+        assert_eq!(sandbox.run("run items.toml").code, 1);
+        assert_eq!(sql(&sandbox, "select count(*) from item"), "2");
+        sandbox.note("the advice is followed");
+        sql(&sandbox, "update item set _load_id = 1");
+        sandbox.ok("run items.toml");
+        assert_eq!(sql(&sandbox, "select count(*) from item"), "3");
+        // Rows deleted by hand, all or some, stand in nobody's way.
+        sql(&sandbox, "delete from item where id < 3");
+        sandbox.ok("run items.toml --reload");
+        assert_eq!(sql(&sandbox, "select count(*) from item"), "3");
+        sql(&sandbox, "delete from item");
+        sandbox.ok("run items.toml --reload");
+        assert_eq!(sql(&sandbox, "select count(*) from item"), "3");
+        sandbox.golden(&format!("late-lineage-{name}"));
     }
 }
 
