@@ -184,7 +184,10 @@ impl DatabaseError {
     /// Whether the same object under the same pipeline would meet it again: the rows themselves are at fault.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Refused(refusal) => refusal.kind != RefusalKind::ForeignKey,
+            // These depend on the other rows of the table, which come and go.
+            Self::Refused(refusal) => {
+                !matches!(refusal.kind, RefusalKind::ForeignKey | RefusalKind::Unique | RefusalKind::Exclusion)
+            }
             Self::Config(_)
             | Self::Secret(_)
             | Self::Name(_)

@@ -156,6 +156,19 @@ fn a_table_without_the_key_of_the_pipeline_is_refused() {
 }
 
 #[test]
+fn a_key_that_another_load_has_taken_is_tried_again() {
+    for (_, mut sandbox) in on_both() {
+        sandbox.item_pipeline("");
+        sandbox.put("items/a.csv", b"id,price\n1,2.50\n");
+        sandbox.put("items/b.csv", b"id,price\n1,3.50\n");
+        assert_eq!(sandbox.run("run items.toml").code, 5);
+        sandbox.ok("undo 1");
+        sandbox.ok("run items.toml");
+        assert_eq!(sql(&sandbox, "select price from item"), "3.50");
+    }
+}
+
+#[test]
 fn rows_loaded_before_the_table_had_lineage_are_not_loaded_again_beside_themselves() {
     for (name, mut sandbox) in on_both() {
         without_key(&sandbox, "lineage = false\n");
