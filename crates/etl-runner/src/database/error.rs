@@ -94,6 +94,12 @@ pub enum DatabaseError {
     /// A check of our own, made before commit.
     #[error("the counts of the load contradict each other: {reason}")]
     Balance { reason: String },
+    /// A trigger dropped them without an error.
+    #[error(
+        "{table} took {taken} of {sent} rows, and a trigger drops the others: {}; let it keep each row, or disable it",
+        named(triggers)
+    )]
+    RowsDropped { table: String, sent: u64, taken: u64, triggers: Vec<String> },
     #[error("{doing}: {meaning} (SQLSTATE {sqlstate})")]
     Server { doing: String, sqlstate: String, meaning: &'static str },
     #[error("{doing}: SQLite said no (code {code})")]
@@ -135,6 +141,7 @@ impl DatabaseError {
             | Self::NotUndoable { .. }
             | Self::DiskFull { .. }
             | Self::Balance { .. }
+            | Self::RowsDropped { .. }
             | Self::RowsWithoutLoad { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
@@ -174,6 +181,7 @@ impl DatabaseError {
             | Self::CommitUnknown { .. }
             | Self::DiskFull { .. }
             | Self::Balance { .. }
+            | Self::RowsDropped { .. }
             | Self::RowsWithoutLoad { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
@@ -216,6 +224,7 @@ impl DatabaseError {
             | Self::CommitUnknown { .. }
             | Self::DiskFull { .. }
             | Self::Balance { .. }
+            | Self::RowsDropped { .. }
             | Self::RowsWithoutLoad { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
@@ -271,10 +280,7 @@ impl fmt::Display for Refusal {
         match self.columns.as_slice() {
             [] => {}
             [column] => write!(f, ", column {column:?}")?,
-            columns => {
-                let quoted: Vec<String> = columns.iter().map(|column| format!("{column:?}")).collect();
-                write!(f, ", columns {}", quoted.join(", "))?;
-            }
+            columns => write!(f, ", columns {}", named(columns))?,
         }
         match (self.records, self.row) {
             (Some((first, last)), _) if first == last => write!(f, ", record {first}")?,
@@ -284,6 +290,10 @@ impl fmt::Display for Refusal {
         }
         write!(f, " ({})", self.code)
     }
+}
+
+fn named(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }
 
 /// What was being done, for the message and for the grant that would allow it.

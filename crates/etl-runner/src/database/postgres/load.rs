@@ -206,6 +206,21 @@ impl Session {
         let sql = format!("select exists (select from {} where \"{LOAD_ID}\" is null) as found", table.quoted());
         get(&self.row(built(sql), Doing::Count(table)).await?, "found")
     }
+
+    /// Triggers that may drop rows without an error.
+    async fn row_triggers(&mut self, table: &TableName) -> Result<Vec<String>, DatabaseError> {
+        // Bits of a trigger's type: for each row, before, insert.
+        let query = statement(
+            "select distinct g.tgname::text as name from pg_catalog.pg_class c \
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+             join pg_catalog.pg_trigger g on g.tgrelid = c.oid \
+                 or g.tgrelid in (select relid from pg_catalog.pg_partition_tree(c.oid)) \
+             where n.nspname = $1 and c.relname = $2 and not g.tgisinternal and g.tgenabled <> 'D' \
+                 and g.tgtype & 7 = 7 order by 1",
+        );
+        let rows = self.rows(query.bind(table.schema()).bind(table.name()), Doing::Describe(table)).await?;
+        rows.iter().map(|row| get(row, "name")).collect()
+    }
 }
 
 impl PostgresLoad {
@@ -349,7 +364,9 @@ impl PostgresLoad {
         totals: &Totals,
     ) -> Result<(), DatabaseError> {
         self.finish_copy().await?;
-        check_counts(totals, self.rows, self.rejects)?;
+        if let Err(error) = check_counts(totals, self.rows, self.rejects) {
+            return Err(self.name_triggers(error, totals.counts.loaded).await);
+        }
         self.complete_table().await?;
         let (id, table_oid, replaced) = (self.id, self.table_oid, std::mem::take(&mut self.replaced.ids));
         let session = self.session()?;
@@ -369,6 +386,18 @@ impl PostgresLoad {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(lost),
             Ok(Err(_)) | Err(_) => Err(DatabaseError::CommitUnknown { id }),
+        }
+    }
+
+    /// Fewer rows than were sent are a trigger's doing, if there is one.
+    async fn name_triggers(&mut self, error: DatabaseError, sent: u64) -> DatabaseError {
+        let (table, taken) = (self.table.clone(), self.rows);
+        let Ok(session) = self.session() else { return error };
+        match session.row_triggers(&table).await {
+            Ok(triggers) if taken < sent && !triggers.is_empty() => {
+                DatabaseError::RowsDropped { table: table.to_string(), sent, taken, triggers }
+            }
+            Ok(_) | Err(_) => error,
         }
     }
 

@@ -146,6 +146,15 @@ impl Session {
         Ok(get::<i64>(&self.row(built(sql), Doing::Count(table)).await?, "found")? != 0)
     }
 
+    /// Triggers that may drop rows without an error.
+    pub(super) async fn triggers(&mut self, table: &TableName) -> Result<Vec<String>, DatabaseError> {
+        let query = statement(
+            "select name from sqlite_schema where type = 'trigger' and tbl_name = ?1 collate nocase order by name",
+        );
+        let rows = self.rows(query.bind(table.name()), Doing::Describe(table)).await?;
+        rows.iter().map(|row| get(row, "name")).collect()
+    }
+
     pub(super) async fn insert_load(&mut self, new: &NewLoad, state: LoadState) -> Result<i64, DatabaseError> {
         let query = statement(INSERT_LOAD)
             .bind(new.run_id.to_string())

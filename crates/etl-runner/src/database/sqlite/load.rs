@@ -252,13 +252,27 @@ impl SqliteLoad {
         }
     }
 
+    /// Fewer rows than were sent are a trigger's doing, if there is one.
+    async fn name_triggers(&mut self, error: DatabaseError, sent: u64) -> DatabaseError {
+        let (table, taken) = (self.table.clone(), self.rows);
+        let Ok(session) = self.session() else { return error };
+        match session.triggers(&table).await {
+            Ok(triggers) if taken < sent && !triggers.is_empty() => {
+                DatabaseError::RowsDropped { table: table.to_string(), sent, taken, triggers }
+            }
+            Ok(_) | Err(_) => error,
+        }
+    }
+
     pub(in super::super) async fn finish(
         mut self,
         database: &mut Sqlite,
         totals: &Totals,
     ) -> Result<(), DatabaseError> {
         self.flush().await?;
-        check_counts(totals, self.rows, self.rejects)?;
+        if let Err(error) = check_counts(totals, self.rows, self.rejects) {
+            return Err(self.name_triggers(error, totals.counts.loaded).await);
+        }
         let (id, replaced) = (self.id, std::mem::take(&mut self.replaced.ids));
         let session = self.session()?;
         let ending = Ending { state: LoadState::Loaded, error: None, permanent: false };

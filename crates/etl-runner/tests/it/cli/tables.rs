@@ -277,3 +277,29 @@ fn a_name_that_sqlite_keeps_for_itself_is_said() {
         );
     }
 }
+
+#[test]
+fn a_trigger_that_drops_rows_is_named() {
+    let mut sandbox = Sandbox::on(Postgres::database());
+    sandbox.item_pipeline("");
+    sandbox.put("items/a.csv", b"id,price\n1,2.50\n2,2.50\n");
+    sql(
+        &sandbox,
+        "create table item (id bigint primary key, price numeric(8,2), _load_id bigint, _record bigint); \
+         create function f() returns trigger language plpgsql as 'begin return null; end'; \
+         create trigger guard before insert on item for each row execute function f(); \
+         create trigger later after insert on item for each row execute function f()",
+    );
+    let said = sandbox.run("run items.toml");
+    assert!(said.stderr.contains("took 0 of 2 rows, and a trigger drops the others: \"guard\";"), "{}", said.stderr);
+    assert_eq!(said.code, 1);
+
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("");
+    sandbox.put("items/a.csv", b"id,price\n1,2.50\n");
+    sandbox.ok("run items.toml");
+    sandbox.sqlite("create trigger guard before insert on item when new.id = 2 begin select raise(ignore); end");
+    sandbox.put("items/b.csv", b"id,price\n2,2.50\n3,2.50\n");
+    let said = sandbox.run("run items.toml");
+    assert!(said.stderr.contains("took 1 of 2 rows, and a trigger drops the others: \"guard\";"), "{}", said.stderr);
+}
