@@ -303,7 +303,7 @@ impl Column {
         let span = decoder.spans()[position];
         if self.is_bare && !self.missing.may_match(span.len()) {
             // Most texts go as they are, and all that is looked at is their length.
-            if span.len() <= self.verbatim && nul_free {
+            if span.len() < self.verbatim && nul_free {
                 row.cells.push(Cell::Text(span));
                 return Ok(());
             }

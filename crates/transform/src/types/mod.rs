@@ -130,7 +130,7 @@ impl Converter {
         self.column
     }
 
-    /// Bytes up to which every text without NUL is a value as it is; 0 when texts have to be looked at.
+    /// Every text without NUL and of fewer bytes is a value as it is; 0 when texts have to be looked at, the empty one too.
     pub(crate) fn verbatim(&self) -> usize {
         match &self.family {
             Family::Text(rule) => rule.verbatim(),

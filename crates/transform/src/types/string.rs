@@ -29,7 +29,7 @@ impl Text {
 
     /// See [`super::Converter::verbatim`]. A character is at least a byte.
     pub(super) fn verbatim(&self) -> usize {
-        if self.format == StringFormat::Default { self.max } else { 0 }
+        if self.format == StringFormat::Default { self.max.saturating_add(1) } else { 0 }
     }
 
     #[inline]
