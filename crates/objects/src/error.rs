@@ -56,6 +56,13 @@ pub enum StoreError {
          attached"
     )]
     NoCredentials { source: Cause },
+    #[error(
+        "there is no AWS profile {profile:?}, neither in {} nor in {}; correct AWS_PROFILE", config.display(), credentials.display()
+    )]
+    NoProfile { profile: String, config: PathBuf, credentials: PathBuf },
+    /// Without its value, which may hold a password.
+    #[error("{variable} is no URL; it begins with http:// or https://, such as http://127.0.0.1:9000")]
+    Endpoint { variable: &'static str },
     #[error("AWS refused the credentials ({code}); renew them, and check the clock of this machine")]
     CredentialsRefused { code: String, source: Cause },
     #[error("access denied: {action} on {resource}")]
@@ -119,6 +126,8 @@ impl StoreError {
             Self::Timeout { .. } | Self::Unreachable { .. } | Self::Unavailable { .. } => true,
             Self::ObjectChanged { .. } | Self::SourceChanged { .. } | Self::Interrupted { .. } => true,
             Self::NoCredentials { .. }
+            | Self::NoProfile { .. }
+            | Self::Endpoint { .. }
             | Self::CredentialsRefused { .. }
             | Self::AccessDenied { .. }
             | Self::NoRegion
@@ -143,8 +152,12 @@ impl StoreError {
     /// Whether somebody has to grant something, or log in again.
     pub fn is_permission(&self) -> bool {
         match self {
-            Self::NoCredentials { .. } | Self::CredentialsRefused { .. } | Self::AccessDenied { .. } => true,
+            Self::NoCredentials { .. }
+            | Self::NoProfile { .. }
+            | Self::CredentialsRefused { .. }
+            | Self::AccessDenied { .. } => true,
             Self::NoRegion
+            | Self::Endpoint { .. }
             | Self::WrongRegion { .. }
             | Self::BucketMissing { .. }
             | Self::DirectoryMissing { .. }

@@ -89,6 +89,14 @@ impl Store {
         }
     }
 
+    /// Waits until uploads that were dropped half-way are taken back: before the runtime ends.
+    pub async fn settle(&self) {
+        match self {
+            Self::S3(store) => store.settle().await,
+            Self::Directory(_) => {}
+        }
+    }
+
     /// Up to `count` keys that a person may have meant by `prefix`: those that start with it or, when none does, those
     /// below its parent, the most alike first.
     pub async fn nearest_keys(&self, prefix: &str, count: usize) -> Result<Vec<String>, StoreError> {

@@ -1,9 +1,12 @@
 //! An S3 bucket, or a prefix of one, as a store.
 
 mod errors;
+mod leftover;
 mod read;
 mod write;
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -20,6 +23,7 @@ use aws_sdk_s3::config::{Credentials, ProvideCredentials, SharedCredentialsProvi
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::EncodingType;
 
+use leftover::Leftovers;
 pub(crate) use read::{RANGE_BYTES, RANGES_IN_FLIGHT, RangedRead};
 
 use crate::url::percent_decode;
@@ -32,7 +36,7 @@ const UPLOAD_METADATA: &str = "aqueduct-upload";
 /// S3 gives no more at once.
 const PAGE: i32 = 1000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the request to the first byte of the answer.
+/// From the request to the first byte of the answer; where bytes of an object are read, [`STALL_TIMEOUT`] holds.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// A transfer that moves nothing for this long is cut and tried again.
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -54,6 +58,8 @@ pub struct S3Settings {
     /// `http://host/bucket/key` instead of `http://bucket.host/key`. Also on with `AQUEDUCT_S3_PATH_STYLE=1`, and
     /// wherever the endpoint is an IP address or localhost, which can have no bucket before them.
     pub path_style: bool,
+    /// After how long a read of an object in which nothing moves is cut and tried again, in place of 20 seconds.
+    pub stall_timeout: Option<Duration>,
 }
 
 impl std::fmt::Debug for S3Settings {
@@ -77,6 +83,8 @@ pub struct S3Store {
     region: String,
     /// For messages.
     endpoint: String,
+    stall_timeout: Duration,
+    leftovers: Arc<Leftovers>,
 }
 
 impl S3Store {
@@ -87,21 +95,31 @@ impl S3Store {
             .operation_timeout(2 * IMDS_TIMEOUT)
             .max_attempts(2)
             .build();
-        let given_endpoint = settings.endpoint_url.clone().or_else(endpoint_of_environment);
-        let region = find_region(settings, given_endpoint.is_some(), &imds).await.ok_or(StoreError::NoRegion)?;
-        let credentials = find_credentials(settings, &region, imds).await?;
+        let (given_endpoint, variable) = match &settings.endpoint_url {
+            Some(endpoint) => (Some(endpoint.clone()), "the endpoint"),
+            None => endpoint_of_environment().map_or((None, ""), |(name, endpoint)| (Some(endpoint), name)),
+        };
+        require_url(given_endpoint.as_deref(), variable)?;
+        let region = find_region(settings, given_endpoint.is_some(), &imds).await;
+        let region = region.ok_or_else(|| missing_profile().unwrap_or(StoreError::NoRegion))?;
+        let credentials = match find_credentials(settings, &region, imds).await {
+            Err(error @ StoreError::NoCredentials { .. }) => return Err(missing_profile().unwrap_or(error)),
+            found => found?,
+        };
+        let stall_timeout = settings.stall_timeout.unwrap_or(STALL_TIMEOUT);
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(region.clone())
             .credentials_provider(credentials)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(timeouts(READ_TIMEOUT))
-            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(STALL_TIMEOUT).build());
+            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(stall_timeout).build());
         if let Some(endpoint) = &settings.endpoint_url {
             loader = loader.endpoint_url(endpoint);
         }
         let shared = loader.load().await;
         // The profile may name an endpoint too.
         let endpoint = given_endpoint.or_else(|| shared.endpoint_url().map(str::to_owned));
+        require_url(endpoint.as_deref(), "endpoint_url of the AWS profile")?;
         let path_style = settings.path_style
             || std::env::var("AQUEDUCT_S3_PATH_STYLE").is_ok_and(|value| value == "1" || value == "true")
             || endpoint.as_deref().is_some_and(has_no_subdomains);
@@ -112,6 +130,8 @@ impl S3Store {
             prefix: prefix.to_owned(),
             endpoint: endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
             region: region.to_string(),
+            stall_timeout,
+            leftovers: Arc::default(),
         })
     }
 
@@ -257,9 +277,47 @@ fn timeouts(read: Duration) -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(read).build()
 }
 
-fn endpoint_of_environment() -> Option<String> {
-    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+/// The variable and what it says.
+fn endpoint_of_environment() -> Option<(&'static str, String)> {
+    let set = |name| Some((name, std::env::var(name).ok().filter(|value| !value.is_empty())?));
     set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL"))
+}
+
+/// The SDK takes a host without a scheme for a relative address, and says so only when it sends.
+fn require_url(endpoint: Option<&str>, variable: &'static str) -> Result<(), StoreError> {
+    let is_url = |endpoint: &str| {
+        let rest = endpoint.split_once("://").filter(|(scheme, _)| {
+            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+        });
+        rest.is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
+    };
+    if endpoint.is_none_or(is_url) { Ok(()) } else { Err(StoreError::Endpoint { variable }) }
+}
+
+/// The error for an `AWS_PROFILE` that no file defines. The SDK passes over it without a word.
+fn missing_profile() -> Option<StoreError> {
+    let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let profile = set("AWS_PROFILE")?;
+    let file = |name, default: &str| {
+        set(name).map_or_else(|| PathBuf::from(set("HOME").unwrap_or_default()).join(default), PathBuf::from)
+    };
+    let config = file("AWS_CONFIG_FILE", ".aws/config");
+    let credentials = file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
+    let defined = [&config, &credentials].into_iter().any(|path| {
+        std::fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| names_profile(line, &profile)))
+    });
+    (!defined).then_some(StoreError::NoProfile { profile, config, credentials })
+}
+
+/// `[profile name]` or `[name]`.
+fn names_profile(line: &str, profile: &str) -> bool {
+    let section = line.trim_start().strip_prefix('[').and_then(|rest| rest.split(']').next());
+    section.map(str::trim).is_some_and(|section| {
+        section == profile
+            || section.strip_prefix("profile").is_some_and(|name| {
+                name.starts_with(char::is_whitespace) && name.trim() == profile
+            })
+    })
 }
 
 /// No bucket can stand before an IP address, and few resolvers know `bucket.localhost`.
@@ -323,6 +381,28 @@ mod tests {
         assert_eq!(version_of(Some("null"), Some("abc-2"), 5, None), etag);
         assert_eq!(version_of(Some("x1"), Some("abc-2"), 5, None), Version::Id("x1".into()));
         assert_eq!(bare_etag("\"abc-2\""), "abc-2");
+    }
+
+    #[test]
+    fn an_endpoint_is_a_url() {
+        for endpoint in ["http://127.0.0.1:9000", "HTTPS://minio.example/", "http://[::1]:9000"] {
+            assert!(require_url(Some(endpoint), "AWS_ENDPOINT_URL").is_ok(), "{endpoint}");
+        }
+        for endpoint in ["127.0.0.1:9000", "minio", "ftp://minio", "http://", "http:///x", "https://a b"] {
+            let error = require_url(Some(endpoint), "AWS_ENDPOINT_URL").unwrap_err();
+            assert!(error.to_string().starts_with("AWS_ENDPOINT_URL is no URL"), "{endpoint}");
+        }
+        assert!(require_url(None, "").is_ok());
+    }
+
+    #[test]
+    fn a_profile_is_a_section_of_either_file() {
+        for line in ["[work]", "[profile work]", "  [ profile\twork ] # mine"] {
+            assert!(names_profile(line, "work"), "{line}");
+        }
+        for line in ["[profilework]", "[works]", "work = 1", "[sso-session work]", ""] {
+            assert!(!names_profile(line, "work"), "{line}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{S3Store, STALL_TIMEOUT, bare_etag};
+use super::{S3Store, bare_etag};
 use crate::directory::random;
 use crate::reader::Source;
 use crate::{Cause, ObjectMeta, ObjectReader, StoreError, Version};
@@ -27,7 +27,8 @@ pub(crate) const RANGE_BYTES: u64 = 4 << 20;
 /// Requests whose bytes may be in memory at once, those being read from included: 8 MiB of the runner's 64.
 pub(crate) const RANGES_IN_FLIGHT: usize = 2;
 const CHUNK_BYTES: usize = 256 << 10;
-/// Tries without a single byte coming in.
+/// Tries without a single byte coming in. With a stall timeout of 20 seconds each, a read gives up after 100 seconds and
+/// the waits in between.
 const TRIES: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -242,7 +243,11 @@ impl Fetch {
         if !whole {
             request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
         }
-        let answer = request.send().await.map_err(|error| self.refused(error))?;
+        // The SDK tries again by itself, which is good against a server that answers; one that does not is ours to give up.
+        let answer = match tokio::time::timeout(store.stall_timeout, request.send()).await {
+            Ok(answer) => answer.map_err(|error| self.refused(error))?,
+            Err(_) => return Err(self.stalled()),
+        };
         self.check(&answer, &range, whole)?;
         Ok(answer.body)
     }
@@ -274,7 +279,7 @@ impl Fetch {
     ) -> Result<(), Stop> {
         let mut chunk = self.spare.take();
         loop {
-            let next = tokio::time::timeout(STALL_TIMEOUT, body.next()).await;
+            let next = tokio::time::timeout(self.store.stall_timeout, body.next()).await;
             let stop = match next {
                 Ok(Some(Ok(bytes))) => {
                     let mut bytes = &bytes[..];
@@ -301,7 +306,7 @@ impl Fetch {
                     }
                     Some(self.broken(cause))
                 }
-                Err(_) => Some(StoreError::Timeout { action: ACTION, endpoint: self.store.endpoint.clone() }),
+                Err(_) => Some(self.stalled()),
             };
             // What came before it broke is good: the next try starts behind it.
             if chunk.is_empty() {
@@ -328,6 +333,10 @@ impl Fetch {
 
     fn changed(&self) -> StoreError {
         StoreError::ObjectChanged { uri: self.uri.clone() }
+    }
+
+    fn stalled(&self) -> StoreError {
+        StoreError::Timeout { action: ACTION, endpoint: self.store.endpoint.clone() }
     }
 
     fn broken(&self, source: Cause) -> StoreError {

@@ -1,24 +1,28 @@
 //! Storing one object: one request when it is small, parts in parallel when it is not.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use base64::Engine as _;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::leftover::Leftovers;
 use super::{S3Store, SHA256_METADATA, UPLOAD_METADATA, bare_etag, timeouts, version_of};
 use crate::directory::random;
 use crate::upload::{Source, Terms};
 use crate::{ContentHash, StoreError, Upload, Uploaded};
 
 /// Below this one request does it.
-const SINGLE_BYTES: usize = 16 << 20;
-/// Parts are held in memory until they are stored: four on their way and one being read come to 40 MiB.
-const PART_BYTES: u64 = 8 << 20;
-const PARTS_IN_FLIGHT: usize = 4;
+const SINGLE_BYTES: usize = 12 << 20;
+/// Parts are held in memory until they are stored: three on their way and one being read come to 24 MiB. S3 takes no
+/// part below 5 MiB but the last.
+const PART_BYTES: u64 = 6 << 20;
+const PARTS_IN_FLIGHT: usize = 3;
 /// S3 takes no more.
 const MAX_PARTS: u64 = 10_000;
 /// Without a known size, parts double this often, which covers the 5 TiB S3 allows well before part 10,000.
@@ -94,26 +98,48 @@ impl S3Store {
         let token = format!("{:016x}", random());
         let mut metadata = HashMap::from([(UPLOAD_METADATA.to_owned(), token.clone())]);
         metadata.extend(hash.map(|hash| (SHA256_METADATA.to_owned(), hash.to_string())));
-        let created = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.bucket)
-            .key(self.full_key(key))
-            .content_type(terms.content_type)
-            .set_metadata(Some(metadata))
-            // Parts with checksums belong to an upload that declares the algorithm.
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .send()
-            .await
-            .map_err(|error| self.error("s3:PutObject", Some(key), error))?;
-        let id = created.upload_id().unwrap_or_default().to_owned();
-        let mut guard = Unfinished::new(self, key, &id);
+        let mut guard = self.begin_parts(key, terms.content_type, metadata).await?;
+        let id = guard.id.clone();
         let result = self.send_parts(key, terms, source, first, sizes, &id, &token, hash).await;
         match &result {
             Ok(_) => guard.done(),
             Err(_) => guard.abort().await,
         }
         result
+    }
+
+    /// Work of its own, that ends although nobody waits for it any more: an upload whose id never came could not be
+    /// taken back.
+    async fn begin_parts(
+        &self,
+        key: &str,
+        content_type: &str,
+        metadata: HashMap<String, String>,
+    ) -> Result<Unfinished, StoreError> {
+        let (answer, begun) = oneshot::channel();
+        let (store, key) = (self.clone(), key.to_owned());
+        let request = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(self.full_key(&key))
+            .content_type(content_type)
+            .set_metadata(Some(metadata))
+            // Parts with checksums belong to an upload that declares the algorithm.
+            .checksum_algorithm(ChecksumAlgorithm::Crc32);
+        self.leftovers.spawn(async move {
+            let begun = match request.send().await {
+                Ok(created) => Ok(Unfinished::new(&store, &key, created.upload_id().unwrap_or_default())),
+                Err(error) => Err(store.error("s3:PutObject", Some(&key), error)),
+            };
+            let _ = answer.send(begun); // nobody waits: dropping it takes the upload back
+        });
+        begun.await.map_err(|_| StoreError::Interrupted { action: "upload" })?
+    }
+
+    /// Until uploads that were dropped half-way are taken back.
+    pub(crate) async fn settle(&self) {
+        self.leftovers.settle().await;
     }
 
     #[expect(clippy::too_many_arguments, reason = "one upload's whole state, used in one place")]
@@ -292,24 +318,40 @@ impl PartSizes {
 
 /// An upload nobody completed costs money until somebody aborts it.
 struct Unfinished {
-    /// Client, bucket, full key, upload id; `None` once there is nothing left to abort.
-    upload: Option<(Client, String, String, String)>,
+    client: Client,
+    leftovers: Arc<Leftovers>,
+    bucket: String,
+    full_key: String,
+    id: String,
+    is_open: bool,
 }
 
 impl Unfinished {
     fn new(store: &S3Store, key: &str, id: &str) -> Self {
-        let upload = (store.client.clone(), store.bucket.clone(), store.full_key(key), id.to_owned());
-        Self { upload: Some(upload) }
+        Self {
+            client: store.client.clone(),
+            leftovers: Arc::clone(&store.leftovers),
+            bucket: store.bucket.clone(),
+            full_key: store.full_key(key),
+            id: id.to_owned(),
+            is_open: true,
+        }
     }
 
     fn done(&mut self) {
-        self.upload = None;
+        self.is_open = false;
     }
 
     async fn abort(&mut self) {
-        if let Some((client, bucket, key, id)) = self.upload.take() {
+        self.aborting().await;
+        self.is_open = false;
+    }
+
+    fn aborting(&self) -> impl Future<Output = ()> + Send + 'static {
+        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.full_key).upload_id(&self.id);
+        async move {
             // Best effort: the error worth reporting is the one that led here, and a lifecycle rule sweeps the rest.
-            if let Err(error) = client.abort_multipart_upload().bucket(bucket).key(key).upload_id(id).send().await {
+            if let Err(error) = request.send().await {
                 tracing::debug!(error = %crate::Cause::of(&error), "the unfinished upload stays behind");
             }
         }
@@ -319,12 +361,8 @@ impl Unfinished {
 impl Drop for Unfinished {
     /// The upload was dropped half-way, as on Ctrl-C.
     fn drop(&mut self) {
-        if let (Some((client, bucket, key, id)), Ok(runtime)) =
-            (self.upload.take(), tokio::runtime::Handle::try_current())
-        {
-            runtime.spawn(async move {
-                let _ = client.abort_multipart_upload().bucket(bucket).key(key).upload_id(id).send().await;
-            });
+        if self.is_open {
+            self.leftovers.spawn(self.aborting());
         }
     }
 }

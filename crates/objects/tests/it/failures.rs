@@ -2,9 +2,10 @@
 
 use std::io::{Cursor, Read, Write};
 use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use objects::{Glob, READ_AHEAD, Store, StoreError, Upload};
+use objects::{Glob, READ_AHEAD, S3Settings, Store, StoreError, Upload};
 use testkit::{Aws, Direction, Proxy};
 
 use crate::world::{content, open, read_all, settings};
@@ -31,6 +32,71 @@ async fn a_connection_cut_in_mid_body_resumes_and_yields_the_same_bytes() {
         assert!(read == bytes, "cut after {cut}");
         assert_eq!(summary.bytes, bytes.len() as u64);
         assert_eq!(proxy.cuts(), cuts + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_in_which_nothing_moves_is_given_up_after_a_few_tries() {
+    let bytes = content(20 << 20);
+    let (proxy, _, bucket) = through_proxy(&bytes).await;
+    let stall = Duration::from_millis(300);
+    let settings = S3Settings { stall_timeout: Some(stall), ..settings(&proxy.url(Aws::shared().endpoint())) };
+    let store = Store::open_with(&format!("s3://{bucket}").parse().unwrap(), &settings).await.unwrap();
+    let meta = store.head("x.csv").await.unwrap();
+    let reader = store.reader(&meta).await.unwrap();
+    proxy.stall(Direction::ToClient);
+    // Well below one try of the SDK with its own timeouts, which are no part of this.
+    let error = tokio::time::timeout(20 * stall, read_all(reader)).await.unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::Timeout { .. }) && error.is_retryable(), "{error:?}");
+    let error = tokio::time::timeout(20 * stall, store.reader(&meta)).await.unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::Timeout { .. }), "{error:?}");
+    proxy.pass();
+    assert!(read_all(store.reader(&meta).await.unwrap()).await.unwrap().0 == bytes);
+}
+
+/// Gives so many bytes, and then waits for more until the sender is gone.
+struct Unending(u64, Receiver<()>);
+
+impl Read for Unending {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.0 == 0 {
+            let _ = self.1.recv();
+            return Ok(0);
+        }
+        let length = buffer.len().min(self.0 as usize);
+        self.0 -= length as u64;
+        Ok(length)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_dropped_is_taken_back() {
+    let (proxy, store, bucket) = through_proxy(b"").await;
+    for answered in [true, false] {
+        let (_more, wait) = channel();
+        if !answered {
+            // It is begun, and its id does not come before the upload is dropped.
+            proxy.stall(Direction::ToClient);
+        }
+        let begun = async {
+            while Aws::shared().open_uploads(&bucket) == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if answered {
+                // Parts are on their way, too.
+                let before = proxy.bytes(Direction::ToServer);
+                while proxy.bytes(Direction::ToServer) < before + (1 << 20) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        tokio::select! {
+            result = store.put("up.csv", Upload::stream("test", Unending(40 << 20, wait))) => panic!("{result:?}"),
+            () = begun => {}
+        }
+        proxy.pass();
+        store.settle().await;
+        assert_eq!(Aws::shared().open_uploads(&bucket), 0, "answered: {answered}");
     }
 }
 
@@ -222,6 +288,28 @@ async fn missing_credentials_are_said_at_once() {
     assert!(matches!(error, StoreError::NoCredentials { .. }) && error.is_permission(), "{error:?}");
     assert!(error.to_string().contains("AWS_PROFILE"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10), "took {:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_is_nowhere_is_named() {
+    let environment = [("AWS_PROFILE", "nosuch"), ("AWS_REGION", "eu-west-1"), ("AWS_EC2_METADATA_DISABLED", "true")];
+    if !alone("a_profile_that_is_nowhere_is_named", &environment) {
+        return;
+    }
+    let error = Store::open(&"s3://bucket".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoProfile { .. }) && error.is_permission(), "{error:?}");
+    assert!(error.to_string().starts_with("there is no AWS profile \"nosuch\""), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_without_a_scheme_is_a_mistake_that_does_not_pass() {
+    let environment = [("AWS_ENDPOINT_URL", "127.0.0.1:9000"), ("AWS_REGION", "eu-west-1")];
+    if !alone("an_endpoint_without_a_scheme_is_a_mistake_that_does_not_pass", &environment) {
+        return;
+    }
+    let error = Store::open(&"s3://bucket".parse().unwrap()).await.unwrap_err();
+    assert!(error.to_string().starts_with("AWS_ENDPOINT_URL is no URL"), "{error}");
+    assert!(!error.is_retryable() && !error.is_permission());
 }
 
 #[tokio::test(flavor = "multi_thread")]

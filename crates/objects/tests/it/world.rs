@@ -78,7 +78,7 @@ pub(crate) fn settings(endpoint: &str) -> S3Settings {
         endpoint_url: Some(endpoint.to_owned()),
         region: Some("us-east-1".into()),
         keys: Some(("testing".into(), "testing".into())),
-        path_style: false,
+        ..S3Settings::default()
     }
 }
 
