@@ -179,7 +179,10 @@ struct Missing {
 
 impl Missing {
     fn new(values: &[String]) -> Self {
-        Self { values: values.into(), lengths: values.iter().fold(0, |lengths, value| lengths | 1 << value.len().min(63)) }
+        Self {
+            values: values.into(),
+            lengths: values.iter().fold(0, |lengths, value| lengths | 1 << value.len().min(63)),
+        }
     }
 
     #[inline]

@@ -287,3 +287,26 @@ fn column_types_follow_from_the_field() {
     assert_eq!(column("name = \"a\", format = \"uuid\""), ColumnType::Uuid);
     assert_eq!(column("name = \"a\", type = \"year\""), ColumnType::Int4);
 }
+
+#[test]
+fn text_without_quotes_is_said_to_need_them() {
+    for word in ["integer", "string", "number", "date", "infinite", "nano", "truth", "my_type"] {
+        let text = with_field(&format!("name = \"a\", type = {word}"), "");
+        let problems = Pipeline::parse(&text).unwrap_err();
+        let problem = problems.iter().next().unwrap();
+        assert_eq!(problem.message, format!("{word} is no value of TOML"), "{problems}");
+        assert_eq!(problem.hint, Some(format!("text needs quotes: \"{word}\"")));
+        assert_eq!(&text[problem.span.clone()], word);
+    }
+}
+
+#[test]
+fn a_path_that_no_key_could_match_is_refused() {
+    let with_path = |path: &str| with_field("name = \"a\"", "").replace("\"p.csv\"", &format!("\"{path}\""));
+    for path in ["./p.csv", "a/./p.csv", "a//p.csv", "a/", "/p.csv"] {
+        assert_eq!(messages(&with_path(path)).len(), 1, "{path}");
+    }
+    for path in ["a/*.csv", "{a,b}/p.csv", ".../p.csv", ".a/p.csv"] {
+        assert_eq!(messages(&with_path(path)), [""; 0], "{path}");
+    }
+}

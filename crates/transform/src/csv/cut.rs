@@ -345,6 +345,11 @@ impl Cutter {
         }
     }
 
+    /// Whether the record that is being dropped is the header: what follows it is of no use.
+    pub(crate) fn drops_header(&self) -> bool {
+        self.header_pending && self.mode == Mode::Drop && !self.in_comment()
+    }
+
     fn in_comment(&self) -> bool {
         self.grammar.comment.is_some() && self.buffer.get(self.record_start).copied() == self.grammar.comment
     }

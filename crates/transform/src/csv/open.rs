@@ -99,7 +99,11 @@ impl<R: Read> Opened<R> {
         let skipped = u64::from(hint.is_some());
         let mut opened = Self { source, cutter, chunk, ended, bytes, grammar, header: None, is_sniffed, hint, skipped };
         while with_header && opened.header.is_none() {
-            let block = opened.next_block().map_err(OpenError::Read)?.ok_or(OpenError::NoHeader)?;
+            let Some(block) = opened.next_block().map_err(OpenError::Read)? else {
+                let line = opened.cutter.line();
+                let too_long = opened.cutter.drops_header();
+                return Err(if too_long { HeaderError::TooLong { line }.into() } else { OpenError::NoHeader });
+            };
             let (header, skipped) = read_header(&block, grammar, pipeline.limits.columns)?;
             opened.header = header;
             opened.skipped += skipped;
@@ -114,6 +118,9 @@ impl<R: Read> Opened<R> {
                 return Ok(Some(block));
             }
             if self.ended {
+                return Ok(None);
+            }
+            if self.cutter.drops_header() {
                 return Ok(None);
             }
             let read = read_some(&mut self.source, &mut self.chunk)?;

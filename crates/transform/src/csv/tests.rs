@@ -336,3 +336,27 @@ fn a_first_line_may_name_the_delimiter_and_is_no_record() {
         assert_eq!(super::hinted_delimiter(&Dialect::default(), no_hint), None, "{no_hint:?}");
     }
 }
+
+/// Counts what is read from it.
+struct Counted(std::rc::Rc<std::cell::Cell<u64>>);
+
+impl std::io::Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = (64_u64 << 20) - self.0.get();
+        let length = buffer.len().min(usize::try_from(left).unwrap());
+        buffer[..length].fill(b'a');
+        self.0.set(self.0.get() + length as u64);
+        Ok(length)
+    }
+}
+
+#[test]
+fn a_header_over_the_limit_is_refused_before_its_end() {
+    let text = "version = 1\nname = \"p\"\n[source]\npath = \"p.csv\"\n[schema]\n\
+                fields = [{ name = \"a\", type = \"string\" }]\n";
+    let pipeline = crate::Pipeline::parse(text).unwrap();
+    let read = std::rc::Rc::default();
+    let error = super::Opened::new(Counted(std::rc::Rc::clone(&read)), &pipeline).unwrap_err();
+    assert!(matches!(error, super::OpenError::Header(super::HeaderError::TooLong { line: 1 })), "{error:?}");
+    assert!(read.get() < 4 << 20, "{} bytes read", read.get());
+}

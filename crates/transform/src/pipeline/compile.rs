@@ -3,7 +3,7 @@
 use super::problem::Collector;
 use super::section::Section;
 use super::{Constraints, Field};
-use crate::row::{Cell};
+use crate::row::Cell;
 use crate::span::Span;
 use crate::types::{Checks, Cleaner, Converted, Converter};
 

@@ -120,7 +120,7 @@ pub(crate) const KEYS: &[Key] = &[
         "source.encoding",
         Value::Text,
         Default::Toml("\"utf-8\""),
-        "A WHATWG encoding label: UTF-8, UTF-16 or any single-byte encoding. A byte order mark in the file wins.",
+        "A WHATWG encoding label: UTF-8, UTF-16 or any single-byte encoding. A byte order mark of another encoding is an error; in UTF-16 it decides the byte order.",
     ),
     key(
         "source.on_change",

@@ -18,6 +18,8 @@ mod section;
 mod tests;
 mod zone;
 
+use std::ops::Range;
+
 use toml::de::DeTable;
 
 use crate::encoding::Encoding;
@@ -52,7 +54,15 @@ impl Pipeline {
         }
         let (root, syntax) = DeTable::parse_recoverable(text);
         for error in &syntax {
-            problems.push(error.span().unwrap_or(0..0), syntax_message(error.message()));
+            let span = error.span().unwrap_or(0..0);
+            match bare_word(text, &span, error.message()) {
+                Some(word) => {
+                    let quoted = &text[word.clone()];
+                    let message = format!("{quoted} is no value of TOML");
+                    problems.push_hint(word, message, format!("text needs quotes: \"{quoted}\""));
+                }
+                None => problems.push(span, syntax_message(error.message())),
+            }
         }
         // A tree that was mended by guessing has problems nobody wrote.
         if problems.is_empty() {
@@ -66,6 +76,16 @@ impl Pipeline {
         Err(problems.finish())
     }
 
+    /// What is wrong with `source.path` of a pipeline file's text, in the words of whoever knows patterns.
+    pub fn wrong_path(text: &str, message: impl Into<String>) -> Problems {
+        let mut problems = Collector::new(text);
+        let (root, _) = DeTable::parse_recoverable(text);
+        let source = root.get_ref().get("source").and_then(|source| source.get_ref().as_table());
+        let span = source.and_then(|source| source.get("path")).map_or(0..0, |path| path.span());
+        problems.push(span, message);
+        problems.finish()
+    }
+
     /// A canonical text of all that changes what a load does: encoding, dialect, schema, drift, target and limits.
     ///
     /// Name, source path and reject limit are not part of it, nor are comments, order of keys and defaults written out.
@@ -73,6 +93,21 @@ impl Pipeline {
     pub fn fingerprint(&self) -> String {
         fingerprint::fingerprint(self)
     }
+}
+
+/// The word at `span`, when it is text that somebody wrote without quotes: the parser guesses at a number.
+fn bare_word(text: &str, span: &Range<usize>, message: &str) -> Option<Range<usize>> {
+    let is_part = |char: char| char.is_alphanumeric() || matches!(char, '_' | '-');
+    let before = text.get(..span.start)?;
+    let start =
+        before.rfind(|char| !is_part(char)).map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
+    let rest = &text[start..];
+    let word = &rest[..rest.find(|char| !is_part(char)).unwrap_or(rest.len())];
+    let value_begins = text[..start].trim_end().ends_with(['=', '[', ',']);
+    let is_guess = ["float", "number", "quoted", "inf", "nan", "boolean", "true", "false"]
+        .iter()
+        .any(|guess| message.contains(guess));
+    (is_guess && value_begins && word.starts_with(char::is_alphabetic)).then(|| start..start + word.len())
 }
 
 fn syntax_message(message: &str) -> String {

@@ -71,6 +71,10 @@ fn check_path(problems: &mut Collector<'_>, path: &At<String>) {
         problems.push_hint(span.clone(), "the path starts with \"/\"", relative);
     } else if value.split('/').any(|part| part == "..") {
         problems.push_hint(span.clone(), "the path leaves the store through \"..\"", relative);
+    } else if value.split('/').any(|part| part == ".") {
+        problems.push_hint(span.clone(), "the path has \".\" as a part", "leave it out: paths begin at the store");
+    } else if value.split('/').any(str::is_empty) {
+        problems.push_hint(span.clone(), "the path has nothing between two slashes, or ends in one", relative);
     } else if value.contains(char::is_control) {
         problems.push(span.clone(), "the path holds a control character");
     } else if value.to_ascii_lowercase().ends_with(".zip") {

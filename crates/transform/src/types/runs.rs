@@ -106,10 +106,14 @@ mod tests {
 
     #[test]
     fn one_class_of_characters_is_looked_for_without_an_automaton() {
-        for pattern in ["[0-9]{4,}", "[0-9]+", r"\s+", r"\d{2,}", "[^0-9]", "[a-fA-F]", " {2,}", "-+", r"\W+", "(?i)[a-f]+"] {
+        for pattern in
+            ["[0-9]{4,}", "[0-9]+", r"\s+", r"\d{2,}", "[^0-9]", "[a-fA-F]", " {2,}", "-+", r"\W+", "(?i)[a-f]+"]
+        {
             assert!(Runs::of(&Regex::new(pattern).unwrap()).is_some(), "{pattern}");
         }
-        for pattern in ["[0-9]*", "[0-9]{2,5}", "[0-9]+?", "[0-9]+x", "^[0-9]+", "colour", "(a)+", "é+", "", "a|bc", r"\b"] {
+        for pattern in
+            ["[0-9]*", "[0-9]{2,5}", "[0-9]+?", "[0-9]+x", "^[0-9]+", "colour", "(a)+", "é+", "", "a|bc", r"\b"]
+        {
             assert!(Runs::of(&Regex::new(pattern).unwrap()).is_none(), "{pattern}");
         }
     }
