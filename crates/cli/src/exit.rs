@@ -52,7 +52,7 @@ impl Exit {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Done => "done; rejects within the limit included",
-            Self::Failed => "failed, nothing committed",
+            Self::Failed => "failed; nothing was committed, unless the message says so",
             Self::Usage => "wrong usage, or a mistake in the pipeline file",
             Self::DataGate => "the data was refused: over the reject limit, or a check failed",
             Self::Denied => "credentials missing or wrong, or no permission",

@@ -4,6 +4,10 @@ use std::io::IsTerminal;
 
 use crate::color::{Color, Style};
 use crate::log::init_logging;
+use crate::screen::Screen;
+
+/// How log lines are written: `text` or `json`.
+const LOG_FORMAT: &str = "AQUEDUCT_LOG_FORMAT";
 
 /// Flattened into each binary's own flags.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -12,7 +16,7 @@ pub struct Flags {
     /// Print the result as one JSON document
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print errors and results only
+    /// Print results, warnings and errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// When to use colour
@@ -27,7 +31,15 @@ impl Flags {
     /// Starts logging as the flags say.
     pub fn init_logging(&self) {
         let verbosity = if self.quiet { -1 } else { i8::try_from(self.verbose).unwrap_or(i8::MAX) };
-        let json = std::env::var_os("AQUEDUCT_LOG_FORMAT").is_some_and(|format| format == "json");
+        let json = match std::env::var_os(LOG_FORMAT) {
+            Some(format) if format == "json" => true,
+            Some(format) if !format.is_empty() && format != "text" => {
+                let style = self.color.style(std::io::stderr().is_terminal());
+                Screen::warning(format!("{LOG_FORMAT} is neither text nor json; log lines are text")).show(style);
+                false
+            }
+            Some(_) | None => false,
+        };
         init_logging(verbosity, json, self.color);
     }
 

@@ -91,6 +91,13 @@ impl Screen {
         self
     }
 
+    /// With other words for what to try.
+    #[must_use]
+    pub fn map_help(mut self, map: impl Fn(&str) -> String) -> Self {
+        self.help.iter_mut().for_each(|help| *help = map(help));
+        self
+    }
+
     /// The screen as text, with a line end.
     pub fn render(&self, style: Style) -> String {
         let mut text = String::new();

@@ -65,6 +65,32 @@ Example:
 }
 
 impl Command {
+    /// What names the database, where a command has one.
+    pub(crate) fn database(&self) -> Option<&DatabaseFlag> {
+        match self {
+            Self::Run(args) => Some(&args.database),
+            Self::Check(args) => Some(&args.database),
+            Self::Setup(args) => Some(&args.database),
+            Self::Ddl(args) => Some(&args.database),
+            Self::Loads(args) => Some(&args.database),
+            Self::Show(args) => Some(&args.database),
+            Self::Rejects(Rejects::List(args)) => Some(&args.database),
+            Self::Rejects(Rejects::Export(args)) => Some(&args.database),
+            Self::Verify(args) => Some(&args.database),
+            Self::Undo(args) => Some(&args.database),
+            Self::Completions { .. } => None,
+        }
+    }
+
+    /// What names the store, where a command has one.
+    pub(crate) fn store(&self) -> Option<&StoreFlag> {
+        match self {
+            Self::Run(args) => Some(&args.store),
+            Self::Check(args) => Some(&args.store),
+            _ => None,
+        }
+    }
+
     /// For the JSON document.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -337,6 +363,16 @@ pub(crate) struct DatabaseFlag {
     /// postgres://user@host/database or sqlite:PATH; a URL with a password goes into DATABASE_URL
     #[arg(long, value_name = "URL")]
     pub(crate) database: Option<String>,
+}
+
+impl StoreFlag {
+    /// The store, unless the same command without the flag has it, too.
+    pub(crate) fn given(&self) -> Option<String> {
+        let otherwise = std::env::var("AQUEDUCT_STORE").unwrap_or_else(|_| DEFAULT_STORE.to_owned());
+        let is_other =
+            otherwise.parse::<StoreUrl>().ok().is_none_or(|other| other.to_string() != self.store.to_string());
+        is_other.then(|| self.store.to_string())
+    }
 }
 
 impl DatabaseFlag {

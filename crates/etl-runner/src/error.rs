@@ -173,7 +173,8 @@ impl LoadError {
         }
     }
 
-    /// What to try, most promising first.
+    /// What to try, most promising first. In commands between backquotes PIPELINE, OBJECT and LOAD stand for the file, the
+    /// arguments that name the object, and the load's number, which only the caller knows.
     pub fn help(&self) -> Vec<String> {
         match self {
             Self::Open(OpenError::Encoding { found, .. }) => {
@@ -192,7 +193,9 @@ impl LoadError {
             }
             Self::Plan(PlanError::DuplicateLabel { .. }) => vec!["rename one of the two in the file".into()],
             Self::NoTable { table } => {
-                vec![format!("make {table} with what `etl-runner ddl` prints, or set create = true under [target]")]
+                vec![format!(
+                    "make {table} with what `etl-runner ddl PIPELINE` prints, or set create = true under [target]"
+                )]
             }
             Self::Shape { problems, .. } => problems.iter().map(ToString::to_string).collect(),
             Self::TooManyRejects { .. } | Self::TooManyRejectsPercent { .. } => vec![
@@ -200,14 +203,21 @@ impl LoadError {
                 "repair the file, or raise `limit` under [errors], and run again".into(),
             ],
             Self::WouldEmpty { lineage: true, .. } => {
-                vec!["if it should be empty, `etl-runner undo` the load that fills it".into()]
+                vec!["if it should be empty, undo the load that fills it: `etl-runner loads` lists it".into()]
             }
             Self::WouldEmpty { lineage: false, .. } => vec!["delete the rows by hand if that is what you want".into()],
-            Self::TableGone { can_reload: true, .. } => vec!["`etl-runner run --reload` loads it again".into()],
-            Self::TableGone { can_reload: false, .. } => {
-                vec!["set lineage = true under [target], and `etl-runner run --reload` loads it again".into()]
+            Self::TableGone { can_reload: true, .. } => {
+                vec!["`etl-runner run PIPELINE --reload` loads all objects again".into()]
             }
-            Self::Changed { can_reload: true, .. } => vec!["`etl-runner run --reload` takes the new bytes".into()],
+            Self::TableGone { can_reload: false, .. } => {
+                vec![
+                    "set lineage = true under [target], and `etl-runner run PIPELINE --reload` loads all objects again"
+                        .into(),
+                ]
+            }
+            Self::Changed { can_reload: true, .. } => {
+                vec!["`etl-runner run PIPELINE OBJECT --reload` takes the new bytes".into()]
+            }
             Self::Changed { can_reload: false, .. } => vec![format!("to take the new bytes, {WITHOUT_LINEAGE}")],
             Self::Busy => vec!["try again when the other run has ended".into()],
             Self::NotCsv(_)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use objects::{Glob, Lister, ObjectMeta, Store, StoreError};
+use objects::{Glob, Lister, ObjectMeta, Skipped, Store, StoreError};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use transform::Pipeline;
@@ -102,10 +102,34 @@ pub enum RunError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// With the nearest keys there are.
-    #[error("no object matches {glob} in {store}")]
-    NothingMatches { glob: String, store: String, prefix: String, nearest: Vec<String> },
+    #[error("no object matches {} in {}", .0.glob, .0.store)]
+    NothingMatches(Box<Nothing>),
     #[error("rows of {table} cannot be told apart without lineage, so nothing of it can be loaded again")]
     NoReload { table: String },
+}
+
+/// What was looked for in vain, and what was found there.
+#[derive(Clone, Debug, Default)]
+pub struct Nothing {
+    pub glob: String,
+    pub store: String,
+    /// What the pattern starts with.
+    pub prefix: String,
+    /// The nearest keys there are.
+    pub nearest: Vec<String>,
+    /// Names that are no objects.
+    pub unreadable: u64,
+    /// The first of them, each with the reason.
+    pub passed_over: Vec<String>,
+}
+
+impl Nothing {
+    /// After a listing that gave no object.
+    pub async fn of(glob: &Glob, store: &Store, unreadable: u64, passed_over: Vec<String>) -> Result<Self, StoreError> {
+        let prefix = glob.prefix().to_owned();
+        let nearest = store.nearest_keys(&prefix, 5).await?;
+        Ok(Self { glob: glob.to_string(), store: store.uri_of(""), prefix, nearest, unreadable, passed_over })
+    }
 }
 
 /// The hash of a pipeline's meaning. The reject limit is part of it: a load that failed by it is tried again once it is
@@ -118,8 +142,12 @@ pub fn pipeline_hash(pipeline: &Pipeline) -> String {
 
 /// The first names a listing passed over, with the reason.
 pub fn passed_over(lister: &Lister) -> Vec<String> {
-    let shown = lister.skipped().iter().take(SHOWN_PASSED_OVER);
-    shown.map(|skipped| format!("{}: {}", skipped.name, skipped.reason)).collect()
+    let shown = |skipped: &Skipped| format!("{}: {}", skipped.name, skipped.reason);
+    let mut names: Vec<String> = lister.skipped().iter().map(shown).collect();
+    // A directory hands out its names in an order of its own.
+    names.sort();
+    names.truncate(SHOWN_PASSED_OVER);
+    names
 }
 
 /// What the ledger keeps of an object of a store.
@@ -167,12 +195,9 @@ pub async fn run(
     };
     let chosen = run.choose(glob).await?;
     if run.report.matched == 0 {
-        return Err(RunError::NothingMatches {
-            glob: glob.to_string(),
-            store: store.uri_of(""),
-            prefix: glob.prefix().to_owned(),
-            nearest: store.nearest_keys(glob.prefix(), 5).await?,
-        });
+        let RunReport { unreadable, passed_over, .. } = run.report;
+        let nothing = Nothing::of(glob, store, unreadable, passed_over).await?;
+        return Err(RunError::NothingMatches(Box::new(nothing)));
     }
     run.load_all(chosen).await?;
     Ok(run.report)
@@ -277,18 +302,10 @@ impl Run<'_> {
     /// A live load whose rows are not in the table any more, because the table went or was made anew: loading other
     /// objects into it would pass for the whole.
     async fn table_gone(&mut self) -> Result<Option<(i64, &'static str)>, RunError> {
-        if !self.has_ledger {
-            return Ok(None);
+        match self.has_ledger {
+            true => Ok(gone_table(self.database, self.target.table).await?),
+            false => Ok(None),
         }
-        let live = LoadFilter {
-            table: Some(self.target.table.clone()),
-            states: vec![LoadState::Loaded],
-            ..LoadFilter::default()
-        };
-        // The ledger before the table: a load another runner has just committed made its table before.
-        let loads = self.database.loads(&live, LOOKED_AT).await?;
-        let table = self.look_at_table().await?;
-        Ok(loads.iter().find_map(|load| Some((load.id, table.gone_since(load)?))))
     }
 
     fn table_error(&self, load: i64, what: &'static str) -> LoadError {
@@ -296,13 +313,7 @@ impl Run<'_> {
     }
 
     async fn look_at_table(&mut self) -> Result<TableNow, RunError> {
-        let live = self.database.describe(self.target.table).await?;
-        let has_lost_rows = match &live {
-            Some(table) if self.has_ledger => self.database.has_lost_rows(table).await?,
-            Some(_) | None => false,
-        };
-        let (oid, made_by) = live.as_ref().map_or((None, None), |table| (table.oid, table.made_by));
-        Ok(TableNow { exists: live.is_some(), oid, made_by, has_lost_rows })
+        Ok(TableNow::of(self.database, self.target.table, self.has_ledger).await?)
     }
 
     async fn load_one(&mut self, listed: ObjectMeta) -> Result<LoadReport, RunError> {
@@ -444,6 +455,31 @@ impl Run<'_> {
     }
 }
 
+/// A load of the ledger whose table is not the one that is there now, and what became of it.
+async fn gone_table(database: &mut Database, table: &TableName) -> Result<Option<(i64, &'static str)>, DatabaseError> {
+    let live = LoadFilter { table: Some(table.clone()), states: vec![LoadState::Loaded], ..LoadFilter::default() };
+    // The ledger before the table: a load another runner has just committed made its table before.
+    let loads = database.loads(&live, LOOKED_AT).await?;
+    let now = TableNow::of(database, table, true).await?;
+    Ok(loads.iter().find_map(|load| Some((load.id, now.gone_since(load)?))))
+}
+
+/// Why no run would load into this table, although nobody is at fault: the ledger has loads whose rows are gone. Takes a
+/// resolved name.
+pub async fn lost_table(
+    database: &mut Database,
+    pipeline: &Pipeline,
+    table: &TableName,
+) -> Result<Option<LoadError>, DatabaseError> {
+    if !database.has_ledger().await? {
+        return Ok(None);
+    }
+    let target = Target { pipeline, pipeline_hash: "", table };
+    let error =
+        |(load, what)| LoadError::TableGone { load, table: table.to_string(), what, can_reload: target.can_reload() };
+    Ok(gone_table(database, table).await?.map(error))
+}
+
 /// The target as it is now, beside what the ledger says of it.
 #[derive(Clone, Copy, Debug)]
 struct TableNow {
@@ -454,6 +490,16 @@ struct TableNow {
 }
 
 impl TableNow {
+    async fn of(database: &mut Database, table: &TableName, has_ledger: bool) -> Result<Self, DatabaseError> {
+        let live = database.describe(table).await?;
+        let has_lost_rows = match &live {
+            Some(table) if has_ledger => database.has_lost_rows(table).await?,
+            Some(_) | None => false,
+        };
+        let (oid, made_by) = live.as_ref().map_or((None, None), |table| (table.oid, table.made_by));
+        Ok(Self { exists: live.is_some(), oid, made_by, has_lost_rows })
+    }
+
     /// What became of the table a load's rows went into, when it is not the one that is there now.
     fn gone_since(self, load: &LoadRow) -> Option<&'static str> {
         if !self.exists {

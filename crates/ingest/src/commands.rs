@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use clap::CommandFactory;
@@ -14,7 +14,7 @@ use ingest::generate::{self, Summary};
 use ingest::key::Keys;
 use ingest::local::{self, LocalError, Skipped};
 use ingest::upload::{self, Compress, Input, Options, Outcome, Step, UploadError, Watch};
-use objects::{Decompressed, Limits, Store, StoreError};
+use objects::{Decompressed, Glob, Limits, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use transform::Pipeline;
 
@@ -25,6 +25,8 @@ use crate::report::{self, CheckDocument, CheckEntry, SkippedEntry, UploadDocumen
 /// A pipeline file is at most a mebibyte long; the parser says so when there is more.
 const PIPELINE_READ: u64 = 2 << 20;
 /// Open multipart uploads are taken back within this time after an interruption.
+const TAKE_BACK: Duration = Duration::from_secs(5);
+/// A thread that reads a file or standard input is waited for no longer.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(config: &Config, terminal: Terminal) -> Result<Exit, Failure> {
@@ -35,7 +37,8 @@ pub(crate) fn run(config: &Config, terminal: Terminal) -> Result<Exit, Failure> 
             What::Customers(customers) => generate(customers, terminal),
         },
         Command::Completions { shell } => {
-            cli::print_completions(*shell, Config::command()).map_err(|error| Failure::output(&error))?;
+            let document = terminal.json.then(|| config.command.name());
+            cli::print_completions(*shell, Config::command(), document).map_err(|error| Failure::output(&error))?;
             Ok(Exit::Done)
         }
     }
@@ -46,7 +49,11 @@ fn read_pipeline(path: &Path) -> Result<Pipeline, Failure> {
     let mut bytes = Vec::new();
     fs::File::open(path).map_err(fail)?.take(PIPELINE_READ).read_to_end(&mut bytes).map_err(fail)?;
     let text = String::from_utf8(bytes).map_err(|_| fail(io::Error::other("it is not UTF-8 text")))?;
-    Pipeline::parse(&text).map_err(|problems| Failure::pipeline(path, &text, &problems))
+    let pipeline = Pipeline::parse(&text).map_err(|problems| Failure::pipeline(path, &text, &problems))?;
+    match pipeline.source.path.parse::<Glob>() {
+        Ok(_) => Ok(pipeline),
+        Err(error) => Err(Failure::pipeline(path, &text, &Pipeline::wrong_path(&text, error.to_string()))),
+    }
 }
 
 /// How the files of one command went.
@@ -69,6 +76,14 @@ impl Tally {
 
 fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// A CSV file that is left aside is told to everybody, other files to those who want to know.
+fn tell_skipped(terminal: Terminal, skipped: &[Skipped]) {
+    for line in report::skipped_lines(skipped.iter().filter(|skipped| skipped.is_csv())) {
+        Screen::warning(line).show(terminal.err);
+    }
+    note_all(terminal, report::skipped_lines(skipped.iter().filter(|skipped| !skipped.is_csv())));
 }
 
 fn note_all(terminal: Terminal, notes: impl IntoIterator<Item = String>) {
@@ -100,15 +115,25 @@ fn upload(args: &config::Upload, terminal: Terminal) -> Result<Exit, Failure> {
         shown_rejects: args.limit,
     };
     let chosen = choose(args)?;
-    note_all(terminal, report::skipped_notes(&chosen.skipped));
+    tell_skipped(terminal, &chosen.skipped);
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
     let outcome = runtime.block_on(async {
         let interrupted = interruption().map_err(Failure::runtime)?;
-        tokio::select! {
-            outcome = upload_all(args, &options, &chosen, terminal) => outcome,
-            exit = interrupted => Err(Failure::interrupted(exit)),
+        let opened = OnceLock::new();
+        let exit = tokio::select! {
+            outcome = upload_all(args, &options, &chosen, &opened, terminal) => return outcome,
+            exit = interrupted => exit,
+        };
+        // The upload is dropped by now; in S3 its parts lie there until somebody says that they are not wanted.
+        if let Some(store) = opened.get() {
+            let again = interruption().map_err(Failure::runtime)?;
+            tokio::select! {
+                _ = tokio::time::timeout(TAKE_BACK, store.settle()) => {}
+                _ = again => {}
+            }
         }
+        Err(Failure::interrupted(exit))
     });
     runtime.shutdown_timeout(GOODBYE);
     outcome
@@ -163,6 +188,7 @@ async fn upload_all(
     args: &config::Upload,
     options: &Options,
     chosen: &Chosen,
+    opened: &OnceLock<Store>,
     terminal: Terminal,
 ) -> Result<Exit, Failure> {
     let mut session = Session { args, terminal, tally: Tally::default(), entries: Vec::new() };
@@ -170,20 +196,21 @@ async fn upload_all(
         session.failed(UploadEntry::new(path.display().to_string()), Failure::local(error));
     }
     let store = if chosen.inputs.is_empty() { None } else { open_store(args).await? };
+    let store = store.map(|store| opened.get_or_init(|| store));
     let mut taken: HashMap<&str, String> = HashMap::new();
     for (position, input) in chosen.inputs.iter().enumerate() {
         let outcome = match taken.insert(input.name(), input.label()) {
             Some(other) => Err(UploadError::SameKey { key: input.name().to_owned(), other }),
             None => {
                 let bar = Bar::new(terminal, input.label());
-                let outcome = upload::upload(store.as_ref(), input, options, &bar.watch()).await;
+                let outcome = upload::upload(store, input, options, &bar.watch()).await;
                 bar.finish();
                 outcome
             }
         };
         let error = match outcome {
             Ok(outcome) => {
-                session.stored(input, store.as_ref(), &outcome)?;
+                session.stored(input, store, &outcome)?;
                 continue;
             }
             Err(error) => error,
@@ -229,11 +256,15 @@ impl Session<'_> {
         let target = format!("{}/{}", self.args.store, outcome.key);
         if !self.terminal.json {
             let text = report::upload_text(&input.label(), &target, outcome, self.args.dry_run, self.terminal.out);
-            cli::print(text).map_err(|error| Failure::output(&error))?;
+            cli::print(text).map_err(|error| self.unwritten(&error))?;
         }
         let object = store.map_or(target, |store| store.uri_of(&outcome.key));
         self.entries.push(UploadEntry::new(input.label()).done(object, outcome, self.args.dry_run));
         Ok(())
+    }
+
+    fn unwritten(&self, error: &io::Error) -> Failure {
+        Failure::output_after(error, if self.args.dry_run { 0 } else { self.tally.done })
     }
 
     fn finish(self, skipped: &[Skipped]) -> Result<Exit, Failure> {
@@ -252,7 +283,7 @@ impl Session<'_> {
         } else {
             Ok(())
         };
-        written.map_err(|error| Failure::output(&error))?;
+        written.map_err(|error| self.unwritten(&error))?;
         Ok(exit)
     }
 }
@@ -336,7 +367,7 @@ fn check(args: &config::Check, terminal: Terminal) -> Result<Exit, Failure> {
     for argument in &args.paths {
         let paths = match files_to_check(argument) {
             Ok((paths, left_aside)) => {
-                note_all(terminal, report::skipped_notes(&left_aside));
+                tell_skipped(terminal, &left_aside);
                 skipped.extend(left_aside);
                 paths
             }
@@ -397,13 +428,17 @@ fn check_one(
         failure.screen.show(terminal.err);
         CheckEntry { file: name.clone(), report: None, exit: failure.exit.code(), error: Some(failure.screen) }
     };
-    let (source, total): (Box<dyn Read>, _) = if is_stdin(path) {
-        (Box::new(io::stdin().lock()), None)
-    } else {
-        match local::open(path) {
-            Ok((opened, meta)) => (Box::new(opened), Some(meta.len())),
+    let opened = match is_stdin(path) {
+        true => None,
+        false => match local::open(path) {
+            Ok(opened) => Some(opened),
             Err(error) => return Ok(failed(Failure::local(&error))),
-        }
+        },
+    };
+    let total = opened.as_ref().map(|(_, meta)| meta.len());
+    let source: Box<dyn Read + '_> = match &opened {
+        Some((file, _)) => Box::new(file),
+        None => Box::new(io::stdin().lock()),
     };
     let bar = Progress::bytes(terminal, &name, total);
     let source = Watched { inner: source, bar: bar.clone() };
@@ -412,6 +447,12 @@ fn check_one(
         check::check(&mut source, pipeline, args.limit, &mut progress)
     });
     bar.finish();
+    // What a half-written file is rejected for says nothing of the whole.
+    if let Some((file, before)) = &opened
+        && file.metadata().is_ok_and(|now| now.len() != before.len() || now.modified().ok() != before.modified().ok())
+    {
+        return Ok(failed(Failure::changed(&name)));
+    }
     let report = match outcome {
         Ok(report) => report,
         Err(error) => return Ok(failed(Failure::check(&name, &error, &args.pipeline))),
@@ -427,12 +468,12 @@ fn check_one(
     Ok(CheckEntry { report: Some(report), ..failed(failure) })
 }
 
-struct Watched {
-    inner: Box<dyn Read>,
+struct Watched<'a> {
+    inner: Box<dyn Read + 'a>,
     bar: Progress,
 }
 
-impl Read for Watched {
+impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.bar.add_bytes(read as u64);

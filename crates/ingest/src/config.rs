@@ -15,7 +15,7 @@ Examples:
   ingest upload export.csv --pipeline pipelines/customers.toml
   ingest upload 'exports/*.csv' --store s3://my-bucket --prefix customers --zstd
   unzip -p export.zip | ingest upload - --key today.csv --prefix customers
-  ingest generate customers --rows 1000000 --seed 1 --dirty 0.001 --out customers.csv
+  ingest generate customers --rows 100000 --seed 1 --dirty 0.001 --out customers.csv
 
 ";
 
@@ -154,7 +154,7 @@ pub(crate) enum What {
 #[command(after_help = "\
 Examples:
   ingest generate customers --rows 1000 --seed 1 | head
-  ingest generate customers --rows 5000000 --seed 7 --dirty 0.001 --out customers.csv")]
+  ingest generate customers --rows 500000 --seed 7 --dirty 0.001 --out customers.csv")]
 pub(crate) struct Customers {
     /// How many rows, without the header
     #[arg(long)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use cli::{Exit, Screen, Style, Terminal, human};
 use ingest::check::{CheckError, CheckReport, OverLimit};
 use ingest::key::KeyError;
-use ingest::local::LocalError;
+use ingest::local::{LocalError, Skipped};
 use ingest::upload::UploadError;
 use objects::StoreError;
 use serde::Serialize;
@@ -63,6 +63,14 @@ impl Failure {
         Self::new(Exit::Failed, Screen::error("write the result").cause(source.to_string()))
     }
 
+    /// The same after so many files were stored, which cannot be taken back.
+    pub(crate) fn output_after(source: &io::Error, stored: usize) -> Self {
+        let Self { exit, screen } = Self::output(source);
+        let files = human::counted(stored as u64, "file was", "files were");
+        let help = format!("{files} stored before; the same command leaves what is there and stores the others");
+        Self::new(exit, if stored > 0 { screen.help(help) } else { screen })
+    }
+
     pub(crate) fn generate(path: &Path, source: &io::Error) -> Self {
         let exit = exit_of_io(source);
         let message = format!("write {}", path.display());
@@ -79,6 +87,12 @@ impl Failure {
         let count = human::counted(problems.iter().count() as u64, "problem", "problems");
         let screen = Screen::error(format!("{count} in the pipeline file {name}"));
         Self::new(Exit::Usage, screen.details(problems.render(&name, text)))
+    }
+
+    /// What only the check of this file can tell: it is not as it was when it was opened.
+    pub(crate) fn changed(name: &str) -> Self {
+        let screen = Screen::error(format!("{name} cannot be checked")).cause("it changed while it was being read");
+        Self::new(Exit::Temporary, screen.help("wait until it is complete, and try again"))
     }
 
     pub(crate) fn key(error: &KeyError) -> Self {
@@ -157,10 +171,10 @@ fn local_failure(screen: Screen, error: &LocalError) -> Failure {
     };
     match error {
         LocalError::Missing { nearby, .. } => Failure::new(Exit::Failed, there(screen, nearby)),
-        LocalError::NoMatch { nearby, directory, .. } => {
+        LocalError::NoMatch { nearby, directory, skipped, .. } => {
             let exists = if directory.exists() { "" } else { ", which does not exist" };
             let screen = screen.cause(format!("looked in {}{exists}", directory.display()));
-            Failure::new(Exit::Failed, there(screen, nearby))
+            Failure::new(Exit::Failed, there(left_aside(screen, skipped), nearby))
         }
         LocalError::Directory { path } => {
             let help = format!("give its files: '{}/*.csv'", path.display());
@@ -172,13 +186,26 @@ fn local_failure(screen: Screen, error: &LocalError) -> Failure {
         LocalError::NameNotText { .. } => Failure::new(Exit::Failed, screen.help("rename the file")),
         LocalError::NoCsv { skipped, .. } => {
             let help = "files named *.csv, *.csv.gz, *.csv.zst and *.csv.bz2 are taken; name others one by one";
-            let skipped = human::counted(*skipped as u64, "other file is", "other files are");
-            Failure::new(Exit::Failed, screen.cause(format!("{skipped} there")).help(help))
+            let others = skipped.iter().filter(|skipped| !skipped.is_csv()).count();
+            let screen = match others {
+                0 if !skipped.is_empty() => screen,
+                others => {
+                    let others = human::counted(others as u64, "other file is", "other files are");
+                    screen.cause(format!("{others} there"))
+                }
+            };
+            Failure::new(Exit::Failed, left_aside(screen, skipped).help(help))
         }
         LocalError::Pattern { .. } => Failure::new(Exit::Usage, screen),
         LocalError::Io { source, .. } => Failure::new(exit_of_io(source), screen),
         _ => Failure::new(Exit::Failed, screen),
     }
+}
+
+/// With the files that look like what was asked for and were not taken.
+fn left_aside(screen: Screen, skipped: &[Skipped]) -> Screen {
+    let csv = skipped.iter().filter(|skipped| skipped.is_csv());
+    report::skipped_lines(csv).into_iter().fold(screen, Screen::cause)
 }
 
 fn key_failure(screen: Screen, error: &KeyError) -> Failure {
@@ -229,7 +256,7 @@ fn store_failure(screen: Screen, error: &StoreError) -> Failure {
     let exit = match error {
         _ if error.is_permission() => Exit::Denied,
         _ if error.is_retryable() => Exit::Temporary,
-        StoreError::NoRegion => Exit::Usage,
+        StoreError::NoRegion | StoreError::Endpoint { .. } => Exit::Usage,
         _ => Exit::Failed,
     };
     let screen = match error {

@@ -55,6 +55,14 @@ pub enum SkipReason {
     TooDeep,
 }
 
+impl Skipped {
+    /// Whether somebody may have meant it to be uploaded.
+    pub fn is_csv(&self) -> bool {
+        let by_name = matches!(self.reason, SkipReason::Hidden | SkipReason::Unfinished | SkipReason::NotCsv);
+        !by_name && is_csv_name(&self.path)
+    }
+}
+
 impl SkipReason {
     pub fn describe(self) -> &'static str {
         match self {
@@ -82,9 +90,9 @@ pub enum LocalError {
     #[error("the name of {} is not UTF-8, and a key has to be", path.display())]
     NameNotText { path: PathBuf },
     #[error("no file matches {pattern}")]
-    NoMatch { pattern: String, directory: PathBuf, nearby: Vec<String> },
+    NoMatch { pattern: String, directory: PathBuf, nearby: Vec<String>, skipped: Vec<Skipped> },
     #[error("no CSV file below {}", directory.display())]
-    NoCsv { directory: PathBuf, skipped: usize },
+    NoCsv { directory: PathBuf, skipped: Vec<Skipped> },
     #[error("{pattern} is no pattern")]
     Pattern { pattern: String, source: GlobError },
     #[error("{action} {}", path.display())]
@@ -155,7 +163,7 @@ fn find_below(directory: &Path) -> Result<Found, LocalError> {
         Some(name) => found.take(path, name),
     })?;
     if found.files.is_empty() {
-        return Err(LocalError::NoCsv { directory: directory.to_owned(), skipped: found.skipped.len() });
+        return Err(LocalError::NoCsv { directory: directory.to_owned(), skipped: found.skipped });
     }
     Ok(found)
 }
@@ -181,11 +189,11 @@ fn find_matches(pattern: &str) -> Result<Found, LocalError> {
         Err(LocalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         walked => walked?,
     }
-    // What was left aside for its name alone says nothing about a pattern that matched other files.
-    if found.files.is_empty() && found.skipped.is_empty() {
+    if found.files.is_empty() {
         nearby.sort();
         nearby.truncate(SHOWN_NAMES);
-        return Err(LocalError::NoMatch { pattern: pattern.to_owned(), directory: directory.to_owned(), nearby });
+        let (pattern, directory, skipped) = (pattern.to_owned(), directory.to_owned(), found.skipped);
+        return Err(LocalError::NoMatch { pattern, directory, nearby, skipped });
     }
     Ok(found)
 }
@@ -247,7 +255,7 @@ fn skip_by_name(path: &Path) -> Option<SkipReason> {
 }
 
 fn is_csv_name(path: &Path) -> bool {
-    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     !name.starts_with('.')
         && [".csv", ".csv.gz", ".csv.zst", ".csv.bz2"]
             .iter()
@@ -351,6 +359,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_aside_is_no_match() {
+        let tree = tree(&["a.csv"]);
+        fs::write(tree.path().join(OsStr::from_bytes(b"\xff.csv")), "id\n").unwrap();
+        std::os::unix::fs::symlink(tree.path().join("a.csv"), tree.path().join("link.csv")).unwrap();
+        for (pattern, left_aside) in [("b*.csv", 1), ("l*.csv", 2)] {
+            let error = find(&tree.path().join(pattern)).unwrap_err();
+            let LocalError::NoMatch { skipped, .. } = &error else { panic!("{error:?}") };
+            assert_eq!(skipped.len(), left_aside, "{pattern}");
+            assert!(skipped.iter().all(Skipped::is_csv));
+        }
+    }
+
+    #[test]
     fn a_missing_file_says_what_is_there() {
         let tree = tree(&["customers.csv"]);
         let error = find(&tree.path().join("customer.csv")).unwrap_err();
@@ -368,6 +389,6 @@ mod tests {
     #[test]
     fn a_directory_without_csv_files_is_an_error() {
         let tree = tree(&["readme.txt"]);
-        assert!(matches!(find(tree.path()), Err(LocalError::NoCsv { skipped: 1, .. })));
+        assert!(matches!(find(tree.path()), Err(LocalError::NoCsv { skipped, .. }) if skipped.len() == 1));
     }
 }

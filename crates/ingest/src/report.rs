@@ -244,11 +244,12 @@ pub(crate) fn generate_text(summary: &Summary, file: Option<&Path>) -> String {
 }
 
 /// One line for each file left aside, as long as there are few.
-pub(crate) fn skipped_notes(skipped: &[Skipped]) -> Vec<String> {
+pub(crate) fn skipped_lines<'a>(skipped: impl Iterator<Item = &'a Skipped> + Clone) -> Vec<String> {
     let line = |skipped: &Skipped| format!("skipped {}: {}", skipped.path.display(), skipped.reason.describe());
-    let mut lines: Vec<_> = skipped.iter().take(SHOWN_SKIPPED).map(line).collect();
-    if skipped.len() > SHOWN_SKIPPED {
-        lines.push(format!("skipped {} more", human::count((skipped.len() - SHOWN_SKIPPED) as u64)));
+    let mut lines: Vec<_> = skipped.clone().take(SHOWN_SKIPPED).map(line).collect();
+    let more = skipped.count() - lines.len();
+    if more > 0 {
+        lines.push(format!("skipped {} more", human::count(more as u64)));
     }
     lines
 }

@@ -159,6 +159,7 @@ impl UploadError {
             || matches!(
                 error,
                 StoreError::NoRegion
+                    | StoreError::Endpoint { .. }
                     | StoreError::WrongRegion { .. }
                     | StoreError::BucketMissing { .. }
                     | StoreError::DirectoryMissing { .. }

@@ -6,15 +6,15 @@ use std::path::Path;
 use cli::{Exit, Screen, Style, escape, human};
 use etl_runner::database::{self, Database, DatabaseConfig, DatabaseError, DatabaseUrl, Lack, TableName};
 use etl_runner::ledger::{Standing, standing};
-use etl_runner::run::{self, object_version, pipeline_hash};
+use etl_runner::run::{self, Nothing, object_version, pipeline_hash};
 use objects::{Store, StoreError};
 use serde::Serialize;
 use transform::pipeline::Mode;
 
-use super::Context;
 use super::failure::{Failure, worse};
 use super::pipelines::{self, PipelineFile};
 use super::signals::block_on;
+use super::{Context, Hint};
 use crate::config::Check;
 
 /// Objects named of those that match.
@@ -44,9 +44,16 @@ struct StoreFinding {
     loaded: Option<u64>,
     bytes: u64,
     first: Vec<String>,
-    /// Names that would match and are no objects: the first of them, with the reason.
+    /// Names that would match and are no objects.
+    #[serde(skip_serializing_if = "is_zero")]
+    unreadable: u64,
+    /// The first of them, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     passed_over: Vec<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Serialize)]
@@ -88,10 +95,11 @@ struct Document<'a> {
 pub(super) fn check(args: &Check, context: &Context) -> Result<Exit, Failure> {
     let config = context.resolve(&args.database)?;
     let files: Vec<_> = args.pipelines.iter().map(|path| (path.as_path(), pipelines::read(path))).collect();
-    let checked = block_on(check_all(files, args, &config))?;
+    let checked = block_on(check_all(files, args, &config, context))?;
     let exit = checked.iter().fold(Exit::Done, |exit, checked| worse(exit, checked.exit));
     let (store, database) = (args.store.store.to_string(), config.url().to_string());
     if context.terminal.json {
+        checked.iter().flat_map(|checked| &checked.problems).for_each(|screen| screen.show(context.terminal.err));
         let document = Document { exit: exit.code(), store, database, pipelines: &checked };
         cli::print_json(context.name, &document).map_err(|error| Failure::output(&error))?;
         return Ok(exit);
@@ -116,6 +124,7 @@ async fn check_all(
     files: Vec<(&Path, Result<PipelineFile, Failure>)>,
     args: &Check,
     config: &DatabaseConfig,
+    context: &Context,
 ) -> Vec<Checked> {
     let mut problems = Vec::new();
     let store = match Store::open(&args.store.store).await {
@@ -127,7 +136,13 @@ async fn check_all(
     };
     let mut database = match Database::connect(&config.clone().existing()).await {
         Ok(database) => Place::Open(database),
-        Err(error) if will_be_made(config, &error) => Place::NotYet,
+        Err(error) if will_be_made(config, &error) => match may_be_made(config) {
+            Ok(()) => Place::NotYet,
+            Err(error) => {
+                problems.push(Failure::database(&error));
+                Place::Closed
+            }
+        },
         Err(error) => {
             problems.push(Failure::database(&error));
             Place::Closed
@@ -148,6 +163,10 @@ async fn check_all(
             Ok(file) => checked.look(&file, &store, &mut database).await,
             Err(failure) => checked.add(failure),
         }
+        let hint = Hint { pipeline: path, object: String::new(), load: None };
+        let whole = |help: &str| context.hint(help, &hint).unwrap_or_else(|| help.to_owned());
+        let complete = |screen: Screen| screen.map_help(whole);
+        checked.problems = std::mem::take(&mut checked.problems).into_iter().map(complete).collect();
         all.push(checked);
     }
     if let Place::Open(database) = database {
@@ -163,6 +182,13 @@ fn will_be_made(config: &DatabaseConfig, error: &DatabaseError) -> bool {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let above = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     source.kind() == io::ErrorKind::NotFound && (directory.is_dir() || above.is_dir())
+}
+
+fn may_be_made(config: &DatabaseConfig) -> Result<(), DatabaseError> {
+    match config.url() {
+        DatabaseUrl::Sqlite(path) => database::can_be_made(path),
+        DatabaseUrl::Postgres(_) => Ok(()),
+    }
 }
 
 impl Checked {
@@ -208,12 +234,17 @@ impl Checked {
             self.lacks(shown, lacks);
             return Ok(table);
         }
+        if let Some(error) = run::lost_table(database, pipeline, &table).await? {
+            let screen = Screen::error(format!("nothing can be loaded into {shown}")).cause(error.to_string());
+            self.add(Failure::new(error.exit(), error.help().into_iter().fold(screen, Screen::help)));
+            return Ok(table);
+        }
         let Some(live) = database.describe(&table).await? else {
             if pipeline.target.create {
                 self.table = Some(TableFinding::WillBeMade { table: shown });
             } else {
                 let screen = Screen::error(format!("there is no table {shown} and the pipeline says create = false"));
-                let help = format!("etl-runner ddl {} prints what makes it", file.path.display());
+                let help = "`etl-runner ddl PIPELINE` prints what makes it";
                 self.add(Failure::new(Exit::Failed, screen.help(help)));
             }
             return Ok(table);
@@ -269,6 +300,7 @@ impl Checked {
             loaded: ledger.as_ref().map(|_| 0),
             bytes: 0,
             first: Vec::new(),
+            unreadable: 0,
             passed_over: Vec::new(),
         };
         let hash = pipeline_hash(&file.pipeline);
@@ -289,15 +321,10 @@ impl Checked {
             }
         }
         finding.passed_over = run::passed_over(&lister);
+        finding.unreadable = lister.skipped_count();
         if finding.matched == 0 {
-            let nearest = store.nearest_keys(file.glob.prefix(), 5).await.map_err(of_store)?;
-            self.add(Failure::nothing_matches(
-                &file.glob.to_string(),
-                &store.uri_of(""),
-                file.glob.prefix(),
-                &nearest,
-                &file.path,
-            ));
+            let nothing = Nothing::of(&file.glob, store, finding.unreadable, finding.passed_over.clone()).await;
+            self.add(Failure::nothing_matches(&nothing.map_err(of_store)?, &file.path));
         }
         self.store = Some(finding);
         Ok(())
@@ -327,6 +354,10 @@ fn text(checked: &Checked, store: &str, database: &str, style: Style) -> String 
         }
         for name in &found.passed_over {
             line("", format!("passed over: {}", escape(name)));
+        }
+        let more = found.unreadable.saturating_sub(found.passed_over.len() as u64);
+        if more > 0 {
+            line("", format!("passed over: {} more", human::count(more)));
         }
     }
     match &checked.table {

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use cli::{Exit, Screen, Terminal};
+use cli::{Exit, Screen, Terminal, human};
 use etl_runner::database::{ConfigError, DatabaseError, NameError};
 use etl_runner::report::{LoadReport, Outcome};
-use etl_runner::run::RunError;
+use etl_runner::run::{Nothing, RunError};
 use objects::StoreError;
 use serde::Serialize;
 
-use super::load_text;
+use super::{Context, Hint, load_text};
 
 /// An exit code with what is shown.
 #[derive(Debug)]
@@ -46,6 +46,12 @@ impl Failure {
         all
     }
 
+    /// With the commands in its hints as they can be typed.
+    pub(super) fn completed(self, context: &Context) -> Self {
+        let screens = self.screens.into_iter().map(|screen| screen.map_help(|help| context.complete(help)));
+        Self { screens: screens.collect(), ..self }
+    }
+
     /// Shows it, and gives the code.
     pub(super) fn show(&self, terminal: Terminal, command: &str) -> Exit {
         self.show_screens(terminal);
@@ -79,6 +85,13 @@ impl Failure {
         Self::new(Exit::Failed, Screen::error("write the result").cause(source.to_string()))
     }
 
+    /// What stands all the same, for a failure after a commit.
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        let help = help.into();
+        let screens = self.screens.into_iter().map(|screen| screen.help(help.clone()));
+        Self { screens: screens.collect(), ..self }
+    }
+
     pub(super) fn file(action: &str, path: &Path, source: &io::Error) -> Self {
         let exit = if source.kind() == io::ErrorKind::PermissionDenied { Exit::Denied } else { Exit::Failed };
         Self::new(exit, Screen::error(format!("{action} {}", path.display())).cause(source.to_string()))
@@ -88,7 +101,7 @@ impl Failure {
         let exit = match error {
             _ if error.is_permission() => Exit::Denied,
             _ if error.is_retryable() => Exit::Temporary,
-            StoreError::NoRegion | StoreError::NotAFile { .. } => Exit::Usage,
+            StoreError::NoRegion | StoreError::Endpoint { .. } | StoreError::NotAFile { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
         let screen = match error {
@@ -109,6 +122,9 @@ impl Failure {
             StoreError::NotAFile { .. } => {
                 screen.help("to load from a pipe, store it first: … | ingest upload - --key NAME")
             }
+            StoreError::AccessDenied { action, .. } if !action.starts_with("s3:") => screen.help(
+                "the user this runs as needs the right to read the files, and to enter each directory above them",
+            ),
             StoreError::AccessDenied { .. } => {
                 screen.help("a run lists and reads: s3:ListBucket on the bucket, s3:GetObject on its objects")
             }
@@ -157,7 +173,7 @@ impl Failure {
                 let screen = Screen::error(format!("there is no database {address}"));
                 Self::new(
                     Exit::Failed,
-                    screen.help("the first `etl-runner run` makes it; --database or DATABASE_URL name another one"),
+                    screen.help("the first run of a pipeline makes it; --database or DATABASE_URL name another one"),
                 )
             }
             _ => Self::database(error),
@@ -168,7 +184,7 @@ impl Failure {
         let screen = Screen::error(format!("there is no ledger in {address}: nothing was loaded into it yet"));
         Self::new(
             Exit::Failed,
-            screen.help("the first `etl-runner run` makes it; --database or DATABASE_URL name another database"),
+            screen.help("the first run of a pipeline makes it; --database or DATABASE_URL name another database"),
         )
     }
 
@@ -178,9 +194,7 @@ impl Failure {
             RunError::Store(error) => Self::store(error),
             RunError::Database(error) => Self::database(error),
             RunError::Name(error) => Self::name(error, pipeline),
-            RunError::NothingMatches { glob, store, prefix, nearest } => {
-                Self::nothing_matches(glob, store, prefix, nearest, pipeline)
-            }
+            RunError::NothingMatches(nothing) => Self::nothing_matches(nothing, pipeline),
             RunError::NoReload { .. } => Self::new(
                 Exit::Failed,
                 Screen::of(error).help("empty the table and set lineage = true, or set mode = \"replace\""),
@@ -189,12 +203,21 @@ impl Failure {
         }
     }
 
-    pub(super) fn nothing_matches(glob: &str, store: &str, prefix: &str, nearest: &[String], pipeline: &Path) -> Self {
+    pub(super) fn nothing_matches(nothing: &Nothing, pipeline: &Path) -> Self {
+        let Nothing { glob, store, prefix, nearest, unreadable, passed_over } = nothing;
         let screen = Screen::error(format!("no object matches {glob} in {store}"));
-        let screen = match nearest {
+        let names =
+            human::counted(*unreadable, "name fits, is no object and was", "names fit, are no objects and were");
+        let mut first: Vec<String> = passed_over.iter().map(|name| format!("    {}", cli::escape(name))).collect();
+        let more = unreadable.saturating_sub(first.len() as u64);
+        if more > 0 {
+            first.push(format!("    … and {} more", human::count(more)));
+        }
+        let screen = match nearest.as_slice() {
+            _ if *unreadable > 0 => screen.cause(format!("{names} passed over")).details(first.join("\n")),
             [] => screen.cause("the store is empty"),
             keys => {
-                let screen = match prefix {
+                let screen = match prefix.as_str() {
                     "" => screen,
                     // A key taken as it is has no pattern after its start.
                     prefix if prefix == glob => screen,
@@ -213,26 +236,26 @@ impl Failure {
     }
 }
 
-/// A load that failed, with its first rejects as they can be opened in an editor. `next` makes a command to type next.
-pub(super) fn load_failed(report: &LoadReport, label: &str, next: impl Fn(&str) -> String) -> Option<Screen> {
+/// A load that failed, with its first rejects as they can be opened in an editor.
+pub(super) fn load_failed(report: &LoadReport, label: &str, context: &Context, hint: &Hint<'_>) -> Option<Screen> {
     let Outcome::Failed { error, help, load, .. } = &report.outcome else { return None };
     let mut screen = Screen::error(format!("{label} was not loaded into {}", report.table)).cause(error);
     let mut details = load_text::reject_lines(report, label);
     for help in help {
-        match (help.split_once('\n'), load) {
+        match help.split_once('\n') {
             // A table that does not fit: what is wrong, and the statement to paste.
-            (Some((what, fix)), _) => details.extend([format!("  {what}"), format!("      {}", fix.trim_start())]),
-            (None, Some(load)) => screen = screen.help(help.replace("LOAD", &load.to_string())),
+            Some((what, fix)) => details.extend([format!("  {what}"), format!("      {}", fix.trim_start())]),
             // Without a row in the ledger there is no load to look at.
-            (None, None) if help.contains("LOAD") => {}
-            (None, None) => screen = screen.help(help),
+            None => screen = context.hint(help, hint).into_iter().fold(screen, Screen::help),
         }
     }
     if !details.is_empty() {
         screen = screen.details(details.join("\n"));
     }
     Some(match load {
-        Some(load) => screen.help(format!("`{}` shows what the ledger keeps of it", next(&format!("show {load}")))),
+        Some(load) => {
+            screen.help(format!("`{}` shows what the ledger keeps of it", context.next(&format!("show {load}"))))
+        }
         None => screen,
     })
 }

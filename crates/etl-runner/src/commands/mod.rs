@@ -19,12 +19,14 @@ mod signals;
 mod undo;
 mod verify;
 
+use std::path::Path;
+
 use clap::CommandFactory;
 use cli::{Exit, Screen, Terminal};
 use etl_runner::database::{Database, DatabaseConfig, DatabaseUrl};
 use serde::Serialize;
 
-use crate::config::{Command, Config, DatabaseFlag, Rejects};
+use crate::config::{Command, Config, DatabaseFlag, Rejects, StoreFlag};
 use failure::Failure;
 
 /// Set for PostgreSQL and nothing else.
@@ -34,23 +36,30 @@ const POSTGRES_VARIABLES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGD
 pub(crate) fn execute(config: &Config) -> Exit {
     let terminal = config.flags.terminal();
     let name = config.command.name();
-    let context = |database: &DatabaseFlag| Context { terminal, name, database_flag: database.database.clone() };
-    let ended = match &config.command {
-        Command::Run(args) => run::run(args, &context(&args.database)),
-        Command::Check(args) => check::check(args, &context(&args.database)),
-        Command::Setup(args) => setup::setup(args, &context(&args.database)),
-        Command::Ddl(args) => ddl::ddl(args, &context(&args.database)),
-        Command::Loads(args) => loads::loads(args, &context(&args.database)),
-        Command::Show(args) => show::show(args, &context(&args.database)),
-        Command::Rejects(Rejects::List(args)) => rejects::list(args, &context(&args.database)),
-        Command::Rejects(Rejects::Export(args)) => rejects::export(args, &context(&args.database)),
-        Command::Verify(args) => verify::verify(args, &context(&args.database)),
-        Command::Undo(args) => undo::undo(args, &context(&args.database)),
-        Command::Completions { shell } => cli::print_completions(*shell, Config::command())
-            .map_err(|error| Failure::output(&error))
-            .map(|()| Exit::Done),
+    let context = Context {
+        terminal,
+        name,
+        database_flag: config.command.database().and_then(|flag| flag.database.clone()),
+        store_flag: config.command.store().and_then(StoreFlag::given),
     };
-    ended.unwrap_or_else(|failure| failure.show(terminal, name))
+    let ended = match &config.command {
+        Command::Run(args) => run::run(args, &context),
+        Command::Check(args) => check::check(args, &context),
+        Command::Setup(args) => setup::setup(args, &context),
+        Command::Ddl(args) => ddl::ddl(args, &context),
+        Command::Loads(args) => loads::loads(args, &context),
+        Command::Show(args) => show::show(args, &context),
+        Command::Rejects(Rejects::List(args)) => rejects::list(args, &context),
+        Command::Rejects(Rejects::Export(args)) => rejects::export(args, &context),
+        Command::Verify(args) => verify::verify(args, &context),
+        Command::Undo(args) => undo::undo(args, &context),
+        Command::Completions { shell } => {
+            cli::print_completions(*shell, Config::command(), terminal.json.then_some(name))
+                .map_err(|error| Failure::output(&error))
+                .map(|()| Exit::Done)
+        }
+    };
+    ended.unwrap_or_else(|failure| failure.completed(&context).show(terminal, name))
 }
 
 /// A document says what the process ends with.
@@ -67,6 +76,19 @@ struct Context {
     terminal: Terminal,
     name: &'static str,
     database_flag: Option<String>,
+    store_flag: Option<String>,
+}
+
+/// Between backquotes in a text, a command of ours.
+const COMMAND: &str = "`etl-runner ";
+
+/// What the words in capitals stand for in the hints of the library.
+#[derive(Clone, Debug)]
+struct Hint<'a> {
+    pipeline: &'a Path,
+    /// What names the object after the pipeline: a file, or `--object KEY`.
+    object: String,
+    load: Option<i64>,
 }
 
 impl Context {
@@ -103,12 +125,45 @@ impl Context {
         Ok(config)
     }
 
-    /// A command to type next, on the same database.
+    /// A command to type next, on the same database and the same store.
     fn next(&self, arguments: &str) -> String {
-        match &self.database_flag {
-            Some(url) => format!("etl-runner {arguments} --database {}", shell_word(url)),
-            None => format!("etl-runner {arguments}"),
+        let mut command = format!("etl-runner {arguments}");
+        if let Some(url) = &self.store_flag
+            && (arguments.starts_with("run ") || arguments.starts_with("check "))
+        {
+            command.push_str(&format!(" --store {}", shell_word(url)));
         }
+        // What is set up is set up by somebody else.
+        if let Some(url) = &self.database_flag
+            && !arguments.starts_with("setup")
+        {
+            command.push_str(&format!(" --database {}", shell_word(url)));
+        }
+        command
+    }
+
+    /// A text with its commands as they can be typed.
+    fn complete(&self, text: &str) -> String {
+        each_command(text, |arguments| self.next(arguments))
+    }
+
+    /// A hint of the library with its commands as they can be typed. `None` when it speaks of a load that is not there.
+    fn hint(&self, text: &str, hint: &Hint<'_>) -> Option<String> {
+        let mut is_whole = true;
+        let text = each_command(text, |arguments| {
+            let word = |word: &str| match (word, hint.load) {
+                ("PIPELINE", _) => shell_word(&hint.pipeline.display().to_string()),
+                ("OBJECT", _) => hint.object.clone(),
+                ("LOAD", Some(load)) => load.to_string(),
+                ("LOAD", None) => {
+                    is_whole = false;
+                    String::new()
+                }
+                (word, _) => word.to_owned(),
+            };
+            self.next(&arguments.split(' ').map(word).collect::<Vec<_>>().join(" "))
+        });
+        is_whole.then_some(text)
     }
 
     /// Connects to a database that is there and has a ledger, for commands that make none.
@@ -122,6 +177,18 @@ impl Context {
             Err(error) => Err(Failure::database(&error)),
         }
     }
+}
+
+/// The text with its commands replaced by what `next` makes of their arguments.
+fn each_command(text: &str, mut next: impl FnMut(&str) -> String) -> String {
+    let (mut whole, mut rest) = (String::new(), text);
+    while let Some((before, command)) = rest.split_once(COMMAND)
+        && let Some((arguments, after)) = command.split_once('`')
+    {
+        whole.push_str(&format!("{before}`{}`", next(arguments)));
+        rest = after;
+    }
+    whole + rest
 }
 
 /// A word a shell takes as it is.
@@ -140,11 +207,29 @@ mod tests {
 
     #[test]
     fn a_hint_can_be_pasted_into_a_shell() {
-        let mut context = Context { terminal: Terminal::default(), name: "x", database_flag: None };
+        let mut context = Context { terminal: Terminal::default(), name: "x", database_flag: None, store_flag: None };
         assert_eq!(context.next("show 2"), "etl-runner show 2");
         context.database_flag = Some("sqlite:./a/b.db".into());
         assert_eq!(context.next("show 2"), "etl-runner show 2 --database sqlite:./a/b.db");
         context.database_flag = Some("sqlite:it's here;.db".into());
         assert_eq!(context.next("show 2"), r"etl-runner show 2 --database 'sqlite:it'\''s here;.db'");
+    }
+
+    #[test]
+    fn a_hint_is_a_whole_command() {
+        let (database_flag, store_flag) = (Some("sqlite:a.db".into()), Some("s3://b".into()));
+        let context = Context { terminal: Terminal::default(), name: "x", database_flag, store_flag };
+        let mut hint = Hint { pipeline: Path::new("my pipes/p.toml"), object: "--object k".into(), load: None };
+        let text = "`etl-runner run PIPELINE OBJECT --reload` loads it; `LOAD` and `etl-runner loads` stay";
+        assert_eq!(
+            context.hint(text, &hint).unwrap(),
+            "`etl-runner run 'my pipes/p.toml' --object k --reload --store s3://b --database sqlite:a.db` loads it; \
+             `LOAD` and `etl-runner loads --database sqlite:a.db` stay"
+        );
+        let text = "`etl-runner rejects list LOAD` shows them";
+        assert_eq!(context.hint(text, &hint), None);
+        hint.load = Some(3);
+        assert_eq!(context.hint(text, &hint).unwrap(), "`etl-runner rejects list 3 --database sqlite:a.db` shows them");
+        assert_eq!(context.complete("an `etl-runner with no end"), "an `etl-runner with no end");
     }
 }

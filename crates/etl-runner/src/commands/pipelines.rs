@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use cli::{Exit, Screen, human};
 use etl_runner::database::TableName;
-use objects::Glob;
+use objects::{Glob, GlobError};
 use transform::Pipeline;
+use transform::pipeline::Problems;
 
 use super::failure::Failure;
 
@@ -40,14 +41,14 @@ pub(super) fn read_all<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Resu
 pub(super) fn read(path: &Path) -> Result<PipelineFile, Failure> {
     let text = read_text(path)?;
     let name = path.display().to_string();
-    let pipeline = Pipeline::parse(&text).map_err(|problems| {
+    let wrong = |problems: &Problems| {
         let count = human::counted(problems.iter().count() as u64, "problem", "problems");
         let screen = Screen::error(format!("{count} in the pipeline file {name}"));
         Failure::new(Exit::Usage, screen.details(problems.render(&name, &text)))
-    })?;
-    let glob = pipeline.source.path.parse().map_err(|error: objects::GlobError| {
-        Failure::new(Exit::Usage, Screen::error(format!("{name}: source.path")).cause(error.to_string()))
-    })?;
+    };
+    let pipeline = Pipeline::parse(&text).map_err(|problems| wrong(&problems))?;
+    let glob = pipeline.source.path.parse();
+    let glob = glob.map_err(|error: GlobError| wrong(&Pipeline::wrong_path(&text, error.to_string())))?;
     TableName::parse(&pipeline.target.table).map_err(|error| Failure::name(&error, path))?;
     Ok(PipelineFile { path: path.to_owned(), pipeline, glob })
 }

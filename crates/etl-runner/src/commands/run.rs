@@ -19,7 +19,7 @@ use super::failure::{Failure, load_failed};
 use super::load_text::{Sums, load_text};
 use super::pipelines::{PipelineFile, is_pipeline, read_all};
 use super::signals::{Stopped, block_on_unless};
-use super::{Context, metrics};
+use super::{Context, Hint, metrics, shell_word};
 use crate::config::Run;
 
 /// What is loaded through one pipeline.
@@ -94,7 +94,7 @@ pub(super) fn run(args: &Run, context: &Context) -> Result<Exit, Failure> {
                 .collect(),
             errors: ended.iter().filter_map(|ended| ended.outcome.as_ref().err()).flat_map(|f| &f.screens).collect(),
         };
-        cli::print_json(context.name, &document).map_err(|error| Failure::output(&error))?;
+        cli::print_json(context.name, &document).map_err(|error| watch.unwritten(&error))?;
     } else {
         watch.finish(&ended)?;
     }
@@ -190,7 +190,13 @@ async fn run_all(
     let mut ended = Vec::new();
     for task in tasks {
         let outcome = run_task(task, store.as_ref(), &mut database, options, watch).await;
-        let outcome = outcome.map_err(|error| Failure::run(&error, &task.file.path));
+        let outcome = match outcome {
+            Ok(mut report) => {
+                report.loads.iter_mut().for_each(|load| watch.complete(load, &task.file.path));
+                Ok(report)
+            }
+            Err(error) => Err(Failure::run(&error, &task.file.path).completed(watch.context)),
+        };
         // What is down for one pipeline is down for the next.
         let hopeless = match &outcome {
             Ok(report) => report.stopped_early && last_exit(report) == Exit::Temporary,
@@ -215,7 +221,7 @@ async fn run_task(
     options: &Options,
     watch: &Watch<'_>,
 ) -> Result<RunReport, RunError> {
-    let observer = |event: Event<'_>| watch.on(event);
+    let observer = |event: Event<'_>| watch.on(event, &task.file.path);
     let pipeline = &task.file.pipeline;
     let mut whole = RunReport::default();
     match (&task.from, store) {
@@ -328,7 +334,7 @@ impl<'a> Watch<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn on(&self, event: Event<'_>) {
+    fn on(&self, event: Event<'_>, pipeline: &Path) {
         match event {
             Event::Begins { key, size } => {
                 // Of a compressed object nobody knows how many bytes will be read.
@@ -345,11 +351,28 @@ impl<'a> Watch<'a> {
                     bar.bytes = bytes;
                 }
             }
-            Event::Ended(report) => self.ended(report),
+            Event::Ended(report) => self.ended(report, pipeline),
         }
     }
 
-    fn ended(&self, report: &LoadReport) {
+    fn hint<'p>(&self, report: &LoadReport, pipeline: &'p Path) -> Hint<'p> {
+        let object = match self.labels.get(&report.object) {
+            Some(path) => shell_word(path),
+            None => format!("--object {}", shell_word(&report.key)),
+        };
+        let load = if let Outcome::Failed { load, .. } = report.outcome { load } else { None };
+        Hint { pipeline, object, load }
+    }
+
+    /// In the document hints read as on a terminal.
+    fn complete(&self, report: &mut LoadReport, pipeline: &Path) {
+        let hint = self.hint(report, pipeline);
+        if let Outcome::Failed { help, .. } = &mut report.outcome {
+            *help = help.iter().filter_map(|help| self.context.hint(help, &hint)).collect();
+        }
+    }
+
+    fn ended(&self, report: &LoadReport, pipeline: &Path) {
         let mut state = self.state();
         if let Some(bar) = state.bar.take() {
             bar.progress.finish();
@@ -358,7 +381,7 @@ impl<'a> Watch<'a> {
         state.loaded += u64::from(matches!(report.outcome, Outcome::Loaded { .. }));
         self.log(report);
         let label = self.labels.get(&report.object).unwrap_or(&report.key);
-        if let Some(screen) = load_failed(report, label, |arguments| self.context.next(arguments)) {
+        if let Some(screen) = load_failed(report, label, self.context, &self.hint(report, pipeline)) {
             screen.show(self.context.terminal.err);
         }
         if !self.context.terminal.json {
@@ -391,15 +414,26 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// The result could not be written; what was committed stands all the same.
+    fn unwritten(&self, error: &io::Error) -> Failure {
+        match self.state().loaded {
+            0 => Failure::output(error).help("nothing was loaded by this run"),
+            loaded => {
+                let objects = human::counted(loaded, "object was", "objects were");
+                Failure::output(error).help(format!("{objects} loaded all the same: `etl-runner loads` lists them"))
+            }
+        }
+    }
+
     fn show(&self, failure: &Failure) {
         failure.show_screens(self.context.terminal);
     }
 
     /// After the last load: what the blocks did not say.
     fn finish(&self, ended: &[Ended]) -> Result<(), Failure> {
-        let mut state = self.state();
-        if let Some(error) = state.unwritten.take() {
-            return Err(Failure::output(&error));
+        let unwritten = self.state().unwritten.take();
+        if let Some(error) = unwritten {
+            return Err(self.unwritten(&error));
         }
         let mut sums = Sums::default();
         for (_, report) in reports(ended) {
@@ -413,12 +447,16 @@ impl<'a> Watch<'a> {
             if more > 0 {
                 let more = human::count(more);
                 cli::print(format_args!("… and {more} more already loaded\n"))
-                    .map_err(|error| Failure::output(&error))?;
+                    .map_err(|error| self.unwritten(&error))?;
             }
-            if report.unreadable > 0 && !self.context.terminal.quiet {
+            if report.unreadable > 0 {
                 let names = human::counted(report.unreadable, "name", "names");
-                let shown: Vec<String> =
+                let mut shown: Vec<String> =
                     report.passed_over.iter().map(|name| format!("  {}", cli::escape(name))).collect();
+                let more = report.unreadable.saturating_sub(shown.len() as u64);
+                if more > 0 {
+                    shown.push(format!("  … and {} more", human::count(more)));
+                }
                 Screen::warning(format!("{names} in the store are no objects and were passed over"))
                     .details(shown.join("\n"))
                     .help("symbolic links are not followed; hidden and unreadable files are left out")
@@ -426,7 +464,7 @@ impl<'a> Watch<'a> {
             }
         }
         match sums.line() {
-            Some(line) => cli::print(line).map_err(|error| Failure::output(&error)),
+            Some(line) => cli::print(line).map_err(|error| self.unwritten(&error)),
             None => Ok(()),
         }
     }

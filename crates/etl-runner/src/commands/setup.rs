@@ -58,6 +58,7 @@ pub(super) fn setup(args: &Setup, context: &Context) -> Result<Exit, Failure> {
     if let Some(role) = &args.app_role
         && !context.terminal.quiet
     {
+        let role = database::quote(role).map_err(|error| Failure::database(&error.into()))?;
         Screen::note(format!("rights on the target tables are their owner's to give, such as: grant select, insert, delete on TABLE to {role}"))
             .help(format!("make a login a member with: grant {role} to LOGIN"))
             .show(context.terminal.err);

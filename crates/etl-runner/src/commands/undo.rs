@@ -31,15 +31,17 @@ pub(super) fn undo(args: &Undo, context: &Context) -> Result<Exit, Failure> {
         human::counted(undone.deleted, "row", "rows"),
         escape(&load.table.to_string())
     );
-    context.print(&text, &Document { load, deleted: undone.deleted })?;
+    let printed = context.print(&text, &Document { load, deleted: undone.deleted });
+    printed.map_err(|failure| failure.help(format!("load {} is undone all the same", load.id)))?;
     if undone.deleted != load.counts.loaded {
         let loaded = human::counted(load.counts.loaded, "row was loaded", "rows were loaded");
         let message = format!("{loaded}; what was not deleted now was gone before");
         Screen::warning(message).show(context.terminal.err);
     }
     if !context.terminal.quiet {
+        let again = format!("run PIPELINE --reload --object {}", super::shell_word(&load.object.key));
         Screen::note("a plain run leaves the object alone now")
-            .help(format!("to load it again: run it with --reload --object {}", super::shell_word(&load.object.key)))
+            .help(format!("to load it again, PIPELINE being the file of {}: {}", load.pipeline, context.next(&again)))
             .show(context.terminal.err);
     }
     Ok(Exit::Done)

@@ -32,7 +32,7 @@ pub use name::{NameError, TableName, quote};
 pub use postgres::{CopyEncoder, CopyFormat, CopyTextEncoder, Postgres, PostgresLoad};
 pub use secret::SecretError;
 pub use shape::{LiveColumn, LiveTable, LiveType, ShapeProblem, TableEncoding, TableKind, compare, written_columns};
-pub use sqlite::{Sqlite, SqliteLoad, SqliteRows};
+pub use sqlite::{Sqlite, SqliteLoad, SqliteRows, can_be_made};
 pub use url::{ConfigError, DatabaseConfig, DatabaseUrl, Given, PostgresUrl, SecretText};
 
 use crate::ledger::{LoadRow, LoadState, NewLoad, RejectLine, StoredReject, Totals};
@@ -190,12 +190,11 @@ impl Database {
         either!(self, inner => inner.describe(table).await)
     }
 
-    /// What the role we are lacks for loading into this table; nothing on SQLite, where a file is open to whom may
-    /// write it. `deletes`: a load takes rows away, too. Takes a resolved name.
+    /// What the role we are lacks for loading into this table, or on SQLite for writing the file. `deletes`: a load takes rows away, too. Takes a resolved name.
     pub async fn rights(&mut self, table: &TableName, deletes: bool) -> Result<Vec<Lack>, DatabaseError> {
         match self {
             Self::Postgres(inner) => inner.rights(table, deletes).await,
-            Self::Sqlite(_) => Ok(Vec::new()),
+            Self::Sqlite(inner) => Ok(inner.rights()),
         }
     }
 

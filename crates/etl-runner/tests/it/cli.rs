@@ -3,8 +3,9 @@
 mod sandbox;
 mod tables;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use testkit::{Aws, PASSWORD_GROUP, Postgres};
@@ -253,6 +254,7 @@ fn a_table_that_is_gone_is_an_error_and_reload_brings_it_back() {
     sandbox.sqlite("drop table item");
     sandbox.note("somebody drops the table");
     sandbox.refused("run items.toml", 1);
+    sandbox.refused("check items.toml", 1);
     assert_eq!(sandbox.run("verify").code, 6);
     sandbox.refused("undo 1", 1);
     sandbox.ok("run items.toml --reload");
@@ -342,6 +344,12 @@ fn a_store_that_is_missing_or_has_nothing_fitting_is_said() {
     sandbox.refused("run pipelines/customers.toml", 1);
     sandbox.refused("run pipelines/customers.toml --object customers/2026.csv", 1);
     sandbox.refused("check pipelines/customers.toml --store nowhere", 1);
+    sandbox.note("names that fit and are no objects are said, all of them counted");
+    for number in 0..7 {
+        sandbox.write(&format!("links/customers/{number}\\.csv"), b"id\n1\n");
+    }
+    sandbox.refused("run pipelines/customers.toml --store links", 1);
+    sandbox.refused("check pipelines/customers.toml --store links", 1);
     sandbox.golden("wrong-stores");
 }
 
@@ -534,6 +542,12 @@ fn an_sqlite_file_that_cannot_be_used_is_said() {
     sandbox.refused("verify --database sqlite:other.db", 1);
     assert!(!sandbox.path("no").exists() && !sandbox.path("other.db").exists());
     assert!(fs::read(sandbox.path("notes.db")).unwrap().starts_with(b"these are notes"));
+    sandbox.unprivileged();
+    sandbox.note("in a directory in which no file may be made");
+    fs::create_dir(sandbox.path("closed")).unwrap();
+    fs::set_permissions(sandbox.path("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+    sandbox.refused("run pipelines/customers.toml --database sqlite:closed/new.db", 4);
+    sandbox.refused("check pipelines/customers.toml --database sqlite:closed/new.db", 4);
     sandbox.golden("wrong-sqlite");
 }
 
@@ -547,6 +561,7 @@ fn a_database_that_may_only_be_read_is_left_as_it_is() {
     sandbox.ok("loads --pipeline customers");
     sandbox.refused("run pipelines/customers.toml", 4);
     sandbox.refused("undo 1", 4);
+    sandbox.refused("check pipelines/customers.toml", 4);
     sandbox.ok("run pipelines/customers.toml --dry-run");
     sandbox.golden("read-only-sqlite");
 
@@ -555,6 +570,8 @@ fn a_database_that_may_only_be_read_is_left_as_it_is() {
     let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
     database.psql(&format!("alter database \"{}\" set default_transaction_read_only = on", database.name()));
     sandbox.refused("run pipelines/customers.toml", 4);
+    let answer = sandbox.refused("check pipelines/customers.toml", 4);
+    assert!(answer.stderr.contains("default_transaction_read_only = off"), "{}", answer.stderr);
     sandbox.ok("run pipelines/customers.toml --dry-run");
     sandbox.golden("read-only-postgres");
 }
@@ -950,7 +967,70 @@ fn help_says_what_there_is() {
     sandbox.ok("--version");
     let script = Sandbox::new().ok("completions bash").stdout;
     assert!(script.contains("complete -F ") && script.contains("etl-runner"), "{script}");
+    let document = Sandbox::new().ok("completions bash --json").stdout;
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["script"], script);
     sandbox.golden("help");
+}
+
+#[test]
+fn a_result_that_cannot_be_written_says_what_was_committed() {
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("");
+    sandbox.put("items/a.csv", b"id,price\n1,2.50\n");
+    for (arguments, stands) in [
+        (["run", "items.toml"], "1 object was loaded all the same: `etl-runner loads` lists them"),
+        (["run", "items.toml"], "nothing was loaded by this run"),
+        (["undo", "1"], "load 1 is undone all the same"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_etl-runner"))
+            .args(arguments)
+            .current_dir(sandbox.path("."))
+            .stdout(File::options().write(true).open("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(stands), "{stderr}");
+    }
+    assert_eq!(sandbox.state(), ["item: 0 rows", "load 1: undone", "0 rejects"]);
+}
+
+#[test]
+fn a_hint_names_the_pipeline_and_the_flags_that_were_given() {
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("[errors]\nlimit = { rows = 0 }\n");
+    sandbox.write("store/items/a.csv", b"id,price\n1,x\n");
+    let flags = "--store store --database sqlite:here.db";
+    let answer = sandbox.run(&format!("run items.toml {flags}"));
+    assert_eq!(answer.code, 3);
+    assert!(answer.stderr.contains("`etl-runner rejects list 1 --database sqlite:here.db`"), "{}", answer.stderr);
+    let answer = sandbox.run(&format!("run items.toml {flags} --json"));
+    assert_eq!(answer.code, 3, "{}", answer.stderr);
+    let text = fs::read_to_string(sandbox.path("items.toml")).unwrap();
+    sandbox.write("items.toml", text.replace("rows = 0", "rows = 1").as_bytes());
+    sandbox.ok(&format!("run items.toml {flags}"));
+    let text = text
+        .replace("rows = 0", "rows = 1")
+        .replace("path = \"items/*.csv\"", "path = \"items/*.csv\"\non_change = \"fail\"");
+    sandbox.write("items.toml", text.as_bytes());
+    sandbox.write("store/items/a.csv", b"id,price\n1,1.00\n2,2.00\n");
+    let answer = sandbox.run(&format!("run items.toml {flags}"));
+    let again = "run items.toml --object items/a.csv --reload --store store --database sqlite:here.db";
+    assert!(answer.stderr.contains(&format!("`etl-runner {again}` takes the new bytes")), "{}", answer.stderr);
+    sandbox.ok(again);
+}
+
+#[test]
+fn a_role_that_needs_quotes_gets_them_in_what_is_to_be_pasted() {
+    let mut sandbox = Sandbox::on(Postgres::database());
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    let role = format!("App \"{}\"", database.name());
+    let answer = sandbox.run_words(&["setup", "--app-role", &role], "setup");
+    let quoted = format!("\"{}\"", role.replace('"', "\"\""));
+    assert!(answer.stderr.contains(&format!("grant {quoted} to LOGIN")), "{}", answer.stderr);
+    let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
+    database.psql(&format!("drop owned by {quoted}; drop role {quoted}"));
 }
 
 #[test]

@@ -165,7 +165,14 @@ fn a_file_that_is_no_such_csv_gets_one_screen() {
 #[test]
 fn a_mistake_in_the_pipeline_file_is_shown_where_it_is() {
     let unknown_key = PIPELINE.replace("limit = { rows", "limt = { rows").replace("\"integer\"", "\"intger\"");
-    Script::new(people().with("unknown.toml", unknown_key).with("bytes.toml", b"name = \"\xff\"\n"))
+    let glob = PIPELINE.replace("people/*.csv*", "people/[a.csv");
+    let dots = PIPELINE.replace("people/*.csv*", "./people/*.csv");
+    let bare = PIPELINE.replace("\"integer\"", "integer");
+    let room = people().with("glob.toml", glob).with("dots.toml", dots).with("bare.toml", bare);
+    Script::new(room.with("unknown.toml", unknown_key).with("bytes.toml", b"name = \"\xff\"\n"))
+        .run(&["check", "good.csv", "--pipeline", "glob.toml"])
+        .run(&["check", "good.csv", "--pipeline", "dots.toml"])
+        .run(&["check", "good.csv", "--pipeline", "bare.toml"])
         .run(&["check", "good.csv", "--pipeline", "unknown.toml"])
         .run(&["upload", "good.csv", "--pipeline", "unknown.toml", "--store", "store"])
         .run(&["check", "good.csv", "--pipeline", "bytes.toml"])
@@ -215,11 +222,17 @@ fn a_key_no_run_would_find_is_refused() {
 
 #[test]
 fn what_matches_nothing_says_what_was_looked_for() {
-    Script::new(people().with("docs/readme.md", "# no data\n"))
+    let room = people().with("docs/readme.md", "# no data\n").with("back\\slash/x.txt", "");
+    fs::create_dir(room.path("links")).unwrap();
+    std::os::unix::fs::symlink(room.path("good.csv"), room.path("links/good.csv")).unwrap();
+    Script::new(room)
         .run(&["upload", "exports/*.csv", "--store", "store"])
         .run(&["upload", "god*.csv", "--store", "store"])
         .run(&["upload", "god.csv", "--store", "store"])
         .run(&["upload", "docs", "--store", "store"])
+        .run(&["upload", "links", "--store", "store"])
+        .run(&["upload", "links/*.csv", "--store", "store"])
+        .run(&["upload", "links/other*.csv", "--store", "store"])
         .run(&["upload", "[good.csv", "--store", "store"])
         .is("no_match");
 }
@@ -234,7 +247,9 @@ fn a_directory_uploads_its_csv_files_and_says_what_it_left_aside() {
         .with("in/readme.txt", "no data\n")
         .with("in/\x1b[2J\u{202e}.csv", GOOD);
     std::os::unix::fs::symlink("/etc/passwd", room.path("in/link.csv")).unwrap();
-    let script = Script::new(room).run(&["upload", "in", "--prefix", "raw", "--store", "store"]);
+    let script = Script::new(room)
+        .run(&["upload", "in", "--prefix", "raw", "--store", "store"])
+        .run(&["upload", "in", "--prefix", "raw", "--store", "store", "--quiet"]);
     let names: Vec<_> = script.room.files_below("store").into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["raw/a.csv", "raw/deep/b.csv"]);
     script.is("upload_directory");

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::room::{PIPELINE, Room};
+use testkit::Aws;
+
+use crate::room::{GOOD, PIPELINE, Room};
 
 /// The promise for a file of any size.
 const MEMORY_KIB: u64 = 64 * 1024;
@@ -123,4 +125,72 @@ fn an_interruption_stores_nothing_and_has_its_own_code() {
         assert_eq!(room.files_below("store"), []);
         drop(stdin);
     }
+}
+
+fn s3_room() -> (Room, String) {
+    let aws = Aws::shared();
+    let mut room = Room::new();
+    for (name, value) in aws.env() {
+        room = room.env(name, &value);
+    }
+    (room, aws.bucket())
+}
+
+#[test]
+fn an_interrupted_upload_leaves_no_parts_in_s3() {
+    let aws = Aws::shared();
+    for (signal, expected) in [("INT", 130), ("TERM", 143)] {
+        let (room, bucket) = s3_room();
+        room.write("a.csv", GOOD);
+        // Zeros that take no room on the disk, and far longer to send than to find out that sending began.
+        std::fs::File::options().write(true).open(room.path("a.csv")).unwrap().set_len(400 << 20).unwrap();
+        let mut running = Running::start(room.command(&["upload", "a.csv", "--store", &format!("s3://{bucket}")]));
+        while aws.open_uploads(&bucket) == 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        running.signal(signal);
+        assert_eq!(running.wait(), expected);
+        assert!(running.stderr().starts_with("error: interrupted\n"));
+        assert_eq!(aws.open_uploads(&bucket), 0);
+        assert_eq!(aws.keys(&bucket), [""; 0]);
+    }
+}
+
+#[test]
+fn a_large_file_is_checked_and_sent_to_s3_in_bounded_memory() {
+    let (room, bucket) = s3_room();
+    let line = "7,\"Peña,\nAna\",1990-01-31\n";
+    let mut file = std::fs::File::create(room.path("a.csv")).unwrap();
+    file.write_all(b"id,name,born\n").unwrap();
+    let chunk = line.repeat((1 << 20) / line.len());
+    for _ in 0..100 {
+        file.write_all(chunk.as_bytes()).unwrap();
+    }
+    let store = format!("s3://{bucket}");
+    let args = ["upload", "a.csv", "--pipeline", "people.toml", "--store", &store];
+    let mut running = Running::start(room.command(&args));
+    let mut peak = 0;
+    while running.child.try_wait().unwrap().is_none() {
+        // Of a process that has just ended the kernel counts no memory any more.
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+        peak = peak.max(line.trim().trim_end_matches(" kB").parse().unwrap());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(running.wait(), 0, "{}", running.stderr());
+    assert!(peak < MEMORY_KIB, "{peak} KiB");
+}
+
+#[test]
+fn a_file_that_grows_while_it_is_checked_is_not_judged() {
+    let room = Room::new();
+    room.write("a.csv", format!("id,name,born\n{}", "7,Ana,1990-01-31\n".repeat(1_000_000)));
+    let mut running = Running::start(room.command(&["check", "a.csv", "--pipeline", "people.toml"]));
+    let mut file = std::fs::File::options().append(true).open(room.path("a.csv")).unwrap();
+    while running.child.try_wait().unwrap().is_none() {
+        file.write_all(b"8,Eva,\n").unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(running.wait(), 75);
+    assert!(running.stderr().contains("it changed while it was being read"));
 }

@@ -286,9 +286,9 @@ fn endpoint_of_environment() -> Option<(&'static str, String)> {
 /// The SDK takes a host without a scheme for a relative address, and says so only when it sends.
 fn require_url(endpoint: Option<&str>, variable: &'static str) -> Result<(), StoreError> {
     let is_url = |endpoint: &str| {
-        let rest = endpoint.split_once("://").filter(|(scheme, _)| {
-            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
-        });
+        let rest = endpoint
+            .split_once("://")
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
         rest.is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
     };
     if endpoint.is_none_or(is_url) { Ok(()) } else { Err(StoreError::Endpoint { variable }) }
@@ -314,9 +314,9 @@ fn names_profile(line: &str, profile: &str) -> bool {
     let section = line.trim_start().strip_prefix('[').and_then(|rest| rest.split(']').next());
     section.map(str::trim).is_some_and(|section| {
         section == profile
-            || section.strip_prefix("profile").is_some_and(|name| {
-                name.starts_with(char::is_whitespace) && name.trim() == profile
-            })
+            || section
+                .strip_prefix("profile")
+                .is_some_and(|name| name.starts_with(char::is_whitespace) && name.trim() == profile)
     })
 }
 

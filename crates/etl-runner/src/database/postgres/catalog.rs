@@ -83,6 +83,8 @@ const RIGHTS: &str = "\
         coalesce(has_any_column_privilege(c.oid, 'insert'), false) as table_insert, \
         coalesce(has_table_privilege(c.oid, 'delete'), false) as table_delete, \
         has_database_privilege(current_database(), 'create') as database_create, \
+        current_setting('default_transaction_read_only') = 'on' as read_only, \
+        pg_is_in_recovery() as standby, \
         l.oid is not null and r.oid is not null as ledger_there, \
         coalesce(has_schema_privilege(a.oid, 'usage') and has_table_privilege(l.oid, 'select') \
             and has_table_privilege(l.oid, 'insert') and has_table_privilege(l.oid, 'update') \
@@ -190,6 +192,12 @@ impl Postgres {
         let name = table.quoted();
         let mut lacks = Vec::new();
         let mut lack = |what: String, fix: String, is_permission| lacks.push(Lack { what, fix, is_permission });
+        if has("standby")? {
+            lack("the server is a standby".into(), "name the primary server in DATABASE_URL".into(), true);
+        } else if has("read_only")? {
+            let what = "default_transaction_read_only is on".into();
+            lack(what, format!("alter role {role} set default_transaction_read_only = off"), true);
+        }
         if !has("schema_there")? {
             lack(
                 format!("there is no schema {schema_name}"),

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::Access;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
@@ -19,9 +20,9 @@ use tracing::debug;
 pub use load::SqliteLoad;
 pub use rows::SqliteRows;
 
-use super::Dialect;
 use super::error::{DatabaseError, Doing, of_sqlite};
 use super::ledger_schema::{VERSION, migrator, newest};
+use super::{Dialect, Lack};
 
 /// How long a writer waits for another one before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -186,6 +187,23 @@ impl Sqlite {
         }
     }
 
+    /// What keeps us from writing: SQLite needs the file, and its directory for what it writes beside it.
+    pub(super) fn rights(&self) -> Vec<Lack> {
+        let path = self.options.get_filename();
+        let lack = |what: &str, path: &Path| {
+            let path = path.display();
+            Lack {
+                what: format!("{what} {path} may only be read"),
+                fix: format!("chmod u+w {path}"),
+                is_permission: true,
+            }
+        };
+        let directory = directory_of(path);
+        let file = rustix::fs::access(path, Access::WRITE_OK).is_err().then(|| lack("the database file", path));
+        let beside = require_writable(directory).is_err().then(|| lack("the directory", directory));
+        file.into_iter().chain(beside).collect()
+    }
+
     pub(super) async fn close(self) {
         if let Some(connection) = self.idle
             && connection.close().await.is_err()
@@ -246,6 +264,22 @@ fn in_use(path: &Path) -> bool {
     Path::new(&log).symlink_metadata().is_ok()
 }
 
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether files can be made in a directory.
+fn require_writable(directory: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Whether a run could make the file, and the last directory on the way to it.
+pub fn can_be_made(path: &Path) -> Result<(), DatabaseError> {
+    let directory = directory_of(path);
+    let there = if directory.is_dir() { directory } else { directory_of(directory) };
+    require_writable(there).map_err(|source| DatabaseError::CannotOpen { path: path.display().to_string(), source })
+}
+
 /// Looks at the path before SQLite does, whose errors do not tell these cases apart. Makes the last directory of the
 /// path (`.aqueduct`), not a whole mistyped one. Gives whether the file is to be made.
 fn prepare_file(path: &Path, create: bool) -> Result<bool, io::Error> {
@@ -257,12 +291,12 @@ fn prepare_file(path: &Path, create: bool) -> Result<bool, io::Error> {
             Ok(found.len() == 0)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
-            if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
-                && let Err(error) = std::fs::create_dir(directory)
-                && error.kind() != io::ErrorKind::AlreadyExists
-            {
-                return Err(error);
+            let directory = directory_of(path);
+            match std::fs::create_dir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Ok(()) | Err(_) => {}
             }
+            require_writable(directory)?;
             Ok(true)
         }
         Err(error) => Err(error),
