@@ -338,6 +338,7 @@ fn a_first_line_may_name_the_delimiter_and_is_no_record() {
 }
 
 /// Counts what is read from it.
+#[derive(Debug)]
 struct Counted(std::rc::Rc<std::cell::Cell<u64>>);
 
 impl std::io::Read for Counted {
