@@ -93,7 +93,14 @@ const MOST_FIELDS: usize = 2048;
 
 impl Decoder {
     pub fn new(grammar: Grammar) -> Self {
-        Self { grammar, at: 0, ends: Ends::new(grammar.delimiter), fields: Vec::new(), beyond: 0, unescaped: String::new() }
+        Self {
+            grammar,
+            at: 0,
+            ends: Ends::new(grammar.delimiter),
+            fields: Vec::new(),
+            beyond: 0,
+            unescaped: String::new(),
+        }
     }
 
     /// Starts over at the first byte of a block.
