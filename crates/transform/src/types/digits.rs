@@ -44,7 +44,7 @@ pub(super) fn few(bytes: &[u8], range: Range<usize>) -> Option<u32> {
     let before = 8_usize.checked_sub(range.len()).filter(|&before| before < 8)?;
     let word = u64::from_le_bytes(*bytes.get(..range.end)?.last_chunk()?);
     let kept = u64::MAX << (8 * before);
-    eight_in((word & kept) | (ONES * 0x30 & !kept))
+    eight_in((word & kept) | ((ONES * 0x30) & !kept))
 }
 
 /// One to eighteen ASCII digits; `None` for anything else.
