@@ -52,7 +52,7 @@ impl Input {
                 cutter.recycle(block.into_buffer());
             }
         };
-        for chunk in self.bytes.chunks(256 * 1024) {
+        for chunk in self.bytes.chunks(64 * 1024) {
             cutter.push(chunk);
             drain(&mut cutter);
         }

@@ -163,8 +163,6 @@ struct Column {
     default: Option<String>,
     converter: Converter,
     checks: Option<Checks>,
-    /// Nothing cleans the text, no constraint judges the value.
-    is_bare: bool,
     /// See [`Converter::verbatim`].
     verbatim: usize,
 }
@@ -222,7 +220,6 @@ impl Plan {
                     if field.clean.is_empty() { None } else { Some(Cleaner::compile(&field.clean).map_err(fail)?) };
                 Ok(Column {
                     position,
-                    is_bare: cleaner.is_none() && checks.is_empty(),
                     verbatim: converter.verbatim(),
                     field: u16::try_from(index).map_err(|_| fail("too many fields".into()))?,
                     required: field.constraints.required,
@@ -304,15 +301,18 @@ impl Column {
     ) -> Result<(), Reason> {
         let Some(position) = self.position else { return self.absent(block, row) };
         let span = decoder.spans()[position];
-        if self.is_bare && !self.missing.may_match(span.len()) {
+        if self.cleaner.is_none() && !self.missing.may_match(span.len()) {
             // Most texts go as they are, and all that is looked at is their length.
-            if span.len() < self.verbatim && nul_free {
+            if span.len() < self.verbatim && nul_free && self.checks.is_none() {
                 row.cells.push(Cell::Text(span));
                 return Ok(());
             }
             if span.side() == Side::Block
                 && let Some(cell) = self.converter.quick(block.as_bytes(), span.range())
             {
+                if let Some(checks) = &self.checks {
+                    checks.check(cell, decoder.field(block, position), &row.scratch)?;
+                }
                 row.cells.push(cell);
                 return Ok(());
             }
@@ -323,7 +323,7 @@ impl Column {
             return self.absent(block, row);
         }
         let Some(cleaner) = &self.cleaner else { return self.convert(raw, nul_free, block, row) };
-        let Cleaned { text, rewritten } = cleaner.apply(raw, buffers);
+        let Cleaned { text, rewritten } = cleaner.apply(raw, buffers)?;
         if self.missing.matches(text) {
             return self.absent(block, row);
         }

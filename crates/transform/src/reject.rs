@@ -87,6 +87,7 @@ pub enum Reason {
     WouldRound(ColumnType),
     /// Written out without its exponent the number would be out of all proportion to the record.
     ExpandedTooLong,
+    CleanedTooLong,
     NotBoolean,
     NotYear,
     NotDate,
@@ -153,6 +154,7 @@ impl Reason {
             | Self::OutOfRange(_)
             | Self::WouldRound(_)
             | Self::ExpandedTooLong
+            | Self::CleanedTooLong
             | Self::NotBoolean
             | Self::NotYear
             | Self::NotDate
@@ -215,6 +217,7 @@ impl Reason {
             Self::OutOfRange(column) => format!("out of range for {column}"),
             Self::WouldRound(column) => format!("{column} would round the value"),
             Self::ExpandedTooLong => "a number that is too long when written out".into(),
+            Self::CleanedTooLong => "a text that cleaning makes longer by more than 4 MiB".into(),
             Self::NotBoolean => "neither one of trueValues nor of falseValues".into(),
             Self::NotYear => "not a year of four digits, 0001 to 9999".into(),
             Self::NotDate => format!("not a date of the form {}", form(field, "YYYY-MM-DD")),

@@ -67,7 +67,7 @@ impl<'a> RowRef<'a> {
         Self { cells: &row.cells, record, block, scratch: &row.scratch, size_bound: size + row.scratch.len() }
     }
 
-    /// For values that exist outside a row, such as a compiled default.
+    /// For values that exist outside a row, such as a compiled default. No two spans may overlap.
     pub fn of_cells(cells: &'a [Cell], block: &'a str, scratch: &'a [u8]) -> Self {
         Self { cells, record: 0, block, scratch, size_bound: block.len() + scratch.len() }
     }

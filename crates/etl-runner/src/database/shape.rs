@@ -243,8 +243,9 @@ fn missing_key(
     dialect: Dialect,
     alter: &str,
 ) -> Result<Option<ShapeProblem>, NameError> {
-    let same = |live: &Vec<String>| live.len() == key.len() && key.iter().all(|name| live.contains(name));
-    if key.is_empty() || table.keys.iter().any(same) {
+    // A key of fewer columns keeps more out.
+    let keeps = |live: &Vec<String>| !live.is_empty() && live.iter().all(|name| key.contains(name));
+    if key.is_empty() || table.keys.iter().any(keeps) {
         return Ok(None);
     }
     let columns = key.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");

@@ -8,7 +8,7 @@ use crate::encoding::Encoding;
 use crate::pipeline::Pipeline;
 
 /// Bytes of one read from the source.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 64 * 1024;
 /// Bytes looked at for the delimiter.
 const SAMPLE: usize = 64 * 1024;
 

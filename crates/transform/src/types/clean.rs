@@ -10,6 +10,7 @@ use wide::u8x16;
 
 use super::runs::Runs;
 use crate::pipeline::Clean;
+use crate::reject::Reason;
 
 /// The cleaning steps of one field. Each worker has its own clone, and with it its own regex caches.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +58,9 @@ enum Step {
     Map(HashMap<Box<str>, Box<str>>),
 }
 
+/// Bytes that one step may add to a text: a replacement in place of each character would make gigabytes of megabytes.
+const MOST_ADDED: usize = 4 << 20;
+
 /// What a step made of a text.
 enum Change {
     Same,
@@ -64,6 +68,8 @@ enum Change {
     Part(Range<usize>),
     /// The buffer holds the new text.
     Written,
+    /// The new text would be longer than the old one by more than [`MOST_ADDED`].
+    TooLong,
 }
 
 impl Cleaner {
@@ -76,17 +82,17 @@ impl Cleaner {
         self.steps.is_empty()
     }
 
-    /// Applies the steps in order. Allocates only while the buffers grow to the longest text that changes, and for
+    /// Applies the steps in order; what they may add to a text is bounded. Allocates only while the buffers grow to the longest text that changes, and for
     /// regular expressions with groups and letters outside ASCII that change.
     #[inline]
-    pub fn apply<'a>(&self, text: &'a str, buffers: &'a mut Buffers) -> Cleaned<'a> {
+    pub fn apply<'a>(&self, text: &'a str, buffers: &'a mut Buffers) -> Result<Cleaned<'a>, Reason> {
         if self.steps.is_empty() {
-            return Cleaned { text, rewritten: false };
+            return Ok(Cleaned { text, rewritten: false });
         }
         self.apply_steps(text, buffers)
     }
 
-    fn apply_steps<'a>(&self, text: &'a str, buffers: &'a mut Buffers) -> Cleaned<'a> {
+    fn apply_steps<'a>(&self, text: &'a str, buffers: &'a mut Buffers) -> Result<Cleaned<'a>, Reason> {
         let mut rewritten = false;
         let mut part = 0..text.len();
         for step in &self.steps {
@@ -94,6 +100,7 @@ impl Cleaner {
             match step.apply(current, &mut buffers.back) {
                 Change::Same => {}
                 Change::Part(inner) => part = part.start + inner.start..part.start + inner.end,
+                Change::TooLong => return Err(Reason::CleanedTooLong),
                 Change::Written => {
                     std::mem::swap(&mut buffers.front, &mut buffers.back);
                     rewritten = true;
@@ -102,7 +109,7 @@ impl Cleaner {
             }
         }
         let text = if rewritten { &buffers.front[part] } else { &text[part] };
-        Cleaned { text, rewritten }
+        Ok(Cleaned { text, rewritten })
     }
 }
 
@@ -183,6 +190,9 @@ fn expand(text: &str, pattern: &Regex, with: &str, out: &mut String) -> Change {
         out.push_str(&text[copied..whole.start]);
         groups.expand(with, out);
         copied = whole.end;
+        if out.len() > text.len() + MOST_ADDED {
+            return Change::TooLong;
+        }
     }
     out.push_str(&text[copied..]);
     Change::Written
@@ -198,6 +208,9 @@ fn splice(text: &str, mut ranges: impl Iterator<Item = Range<usize>>, with: &str
         out.push_str(&text[copied..range.start]);
         out.push_str(with);
         copied = range.end;
+        if out.len() > text.len() + MOST_ADDED {
+            return Change::TooLong;
+        }
         match ranges.next() {
             Some(next) => range = next,
             None => break,
@@ -382,7 +395,7 @@ mod tests {
     fn clean(steps: &[Clean], text: &str) -> (String, bool) {
         let cleaner = Cleaner::compile(steps).unwrap();
         let mut buffers = Buffers::default();
-        let cleaned = cleaner.apply(text, &mut buffers);
+        let cleaned = cleaner.apply(text, &mut buffers).unwrap();
         (cleaned.text.to_owned(), cleaned.rewritten)
     }
 
@@ -439,6 +452,15 @@ mod tests {
             (Clean::Map(vec![("a".into(), "b".into())]), "c"),
         ] {
             assert!(!clean(std::slice::from_ref(&step), text).1, "{step:?} {text:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_step_may_add_is_bounded() {
+        let text = "a".repeat(1 << 20);
+        for (with, expected) in [("bbbb", true), ("bbbbbb", false), ("$0$0$0$0$0$0", false)] {
+            let cleaner = Cleaner::compile(&[regex("a", with)]).unwrap();
+            assert_eq!(cleaner.apply(&text, &mut Buffers::default()).is_ok(), expected, "{with}");
         }
     }
 

@@ -40,7 +40,7 @@ impl Datetime {
         Self { format: None, ..self.clone() }
     }
 
-    /// See [`super::Converter::quick`]: ISO 8601, with an offset exactly when the column has a time zone.
+    /// See [`super::Converter::quick`]: ISO 8601.
     #[inline]
     pub(super) fn quick(&self, text: &[u8]) -> Option<i64> {
         if self.is_coarse || !self.reads_iso(text) {
@@ -49,8 +49,9 @@ impl Datetime {
         let (local, offset) = iso(text).ok()?;
         match (self.has_zone, offset) {
             (false, None) => Some(local),
+            (false, Some(_)) => None,
             (true, Some(offset)) => in_utc(local, offset),
-            _ => None,
+            (true, None) => in_utc(local, self.zone.as_ref()?.offset_at(local.div_euclid(1_000_000)).ok()?),
         }
     }
 

@@ -37,11 +37,14 @@ impl Integer {
     /// See [`super::Converter::quick`]: up to eight digits.
     #[inline]
     pub(super) fn quick(&self, bytes: &[u8], range: Range<usize>) -> Option<Cell> {
+        if self.is_numeric {
+            return None;
+        }
         let (digits, is_negative) = number::unsigned(bytes, range);
         let value = i64::from(few(bytes, digits.clone())?);
         let value = if is_negative { -value } else { value };
         let is_plain = digits.len() == 1 || bytes[digits.start] != b'0';
-        let fits = !self.is_numeric && is_plain && (self.min..=self.max).contains(&value);
+        let fits = is_plain && (self.min..=self.max).contains(&value);
         fits.then_some(Cell::Int(value))
     }
 

@@ -37,8 +37,8 @@ impl Number {
         };
         Ok(Self {
             column,
-            // Where it is not ASCII, a byte no number holds sends everything down the slow path.
-            point: u8::try_from(decimal).ok().filter(u8::is_ascii).unwrap_or(0),
+            // Where it is not ASCII, a byte no text holds sends everything down the slow path.
+            point: u8::try_from(decimal).ok().filter(u8::is_ascii).unwrap_or(0xFF),
             group: group.and_then(|group| u8::try_from(group).ok()).filter(u8::is_ascii).unwrap_or(0),
             is_exact: matches!(column, ColumnType::Numeric(_)),
             notation: Notation::compile(Some(decimal), group, bare)?,

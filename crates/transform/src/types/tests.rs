@@ -58,6 +58,31 @@ pub(super) fn shown(kind: &Kind, column: ColumnType, text: &str) -> Result<Strin
     Ok(out)
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// What is read without a call is what the general way reads.
+    #[test]
+    fn the_quick_way_agrees_with_the_general_one(
+        text in prop_oneof![
+            "-?[0-9]{0,10}", "[-+]?[0-9]{0,9}[.,][0-9]{0,5}", "-?0[0-9]{0,3}(\\.[0-9]{1,3})?",
+            "(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9](\\.[0-9]{1,7})?)?(Z|[+-][01][0-9](:?[0-5]0)?)?)?",
+            "(?s)[0-9.,٫\\-\0:TZ+ ]{0,12}",
+        ],
+        before in "[-0-9a-z,.é]{0,9}",
+        after in "[-0-9a-z,.é]{0,3}",
+    ) {
+        let block = format!("{before}{text}{after}");
+        let range = before.len()..before.len() + text.len();
+        for (kind, column) in all_pairs() {
+            let converter = Converter::compile(&field(&kind), column).unwrap();
+            if let Some(cell) = converter.quick(block.as_bytes(), range.clone()) {
+                prop_assert_eq!(converter.convert(&text, &mut Vec::new()), Ok(Converted::Cell(cell)), "{:?} {}", kind, column);
+            }
+        }
+    }
+}
+
 /// Every kind with every column it goes into.
 fn all_pairs() -> Vec<(Kind, ColumnType)> {
     let kinds = [

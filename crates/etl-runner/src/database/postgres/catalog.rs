@@ -196,7 +196,7 @@ impl Postgres {
             lack("the server is a standby".into(), "name the primary server in DATABASE_URL".into(), true);
         } else if has("read_only")? {
             let what = "default_transaction_read_only is on".into();
-            lack(what, format!("alter role {role} set default_transaction_read_only = off"), true);
+            lack(what, format!("alter role {role} set default_transaction_read_only = off;"), true);
         }
         if !has("schema_there")? {
             lack(

@@ -215,7 +215,7 @@ impl Session {
              join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
              join pg_catalog.pg_trigger g on g.tgrelid = c.oid \
                  or g.tgrelid in (select relid from pg_catalog.pg_partition_tree(c.oid)) \
-             where n.nspname = $1 and c.relname = $2 and not g.tgisinternal and g.tgenabled <> 'D' \
+             where n.nspname = $1 and c.relname = $2 and not g.tgisinternal and g.tgenabled in ('O', 'A') \
                  and g.tgtype & 7 = 7 order by 1",
         );
         let rows = self.rows(query.bind(table.schema()).bind(table.name()), Doing::Describe(table)).await?;

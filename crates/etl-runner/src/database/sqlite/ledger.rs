@@ -149,10 +149,18 @@ impl Session {
     /// Triggers that may drop rows without an error.
     pub(super) async fn triggers(&mut self, table: &TableName) -> Result<Vec<String>, DatabaseError> {
         let query = statement(
-            "select name from sqlite_schema where type = 'trigger' and tbl_name = ?1 collate nocase order by name",
+            "select name from sqlite_schema where type = 'trigger' and tbl_name = ?1 collate nocase \
+             and sql like '%before%insert%' order by name",
         );
         let rows = self.rows(query.bind(table.name()), Doing::Describe(table)).await?;
         rows.iter().map(|row| get(row, "name")).collect()
+    }
+
+    /// Gives a load that has just begun another number; those that follow go on from there.
+    pub(super) async fn renumber_load(&mut self, id: i64, number: i64) -> Result<i64, DatabaseError> {
+        let renumber = statement("update aqueduct_load set id = ?2 where id = ?1").bind(id).bind(number);
+        self.run(renumber, Doing::WriteLedger).await?;
+        Ok(number)
     }
 
     pub(super) async fn insert_load(&mut self, new: &NewLoad, state: LoadState) -> Result<i64, DatabaseError> {

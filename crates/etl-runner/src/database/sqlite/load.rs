@@ -101,7 +101,13 @@ impl Sqlite {
             self.roll_back(session).await;
             return Ok(Begin::Busy);
         }
+        let made_by = session.describe(&new.table).await?.and_then(|table| table.made_by);
         let id = session.insert_load(new, LoadState::Loading).await?;
+        // Where the ledger was lost and the table was not, its maker's number is not given out again.
+        let id = match made_by {
+            Some(made_by) if made_by >= id => session.renumber_load(id, made_by + 1).await?,
+            _ => id,
+        };
         Ok(Begin::Started(Box::new(LoadTransaction::Sqlite(SqliteLoad {
             session: Some(session),
             id,

@@ -225,6 +225,23 @@ fn a_table_made_anew_and_refilled_in_part_is_noticed_on_sqlite() {
 }
 
 #[test]
+fn a_table_older_than_its_ledger_is_not_taken_for_a_new_one() {
+    let mut sandbox = Sandbox::new();
+    sandbox.item_pipeline("");
+    sandbox.put("items/a.csv", b"id,price\n1,2.50\n");
+    sandbox.ok("run items.toml");
+    sandbox.sqlite("drop table item");
+    sandbox.ok("run items.toml --reload");
+    for table in ["reject", "load", "migration"] {
+        sandbox.sqlite(&format!("drop table aqueduct_{table}"));
+    }
+    sandbox.put("items/b.csv", b"id,price\n2,2.50\n");
+    sandbox.ok("run items.toml --object items/b.csv");
+    let again = sandbox.ok("run items.toml --object items/b.csv").stdout;
+    assert!(again.contains("already loaded"), "{again}");
+}
+
+#[test]
 fn what_has_the_name_of_the_table_and_is_none_is_said() {
     for (made, dropped) in [
         ("create sequence item", "drop sequence item"),
