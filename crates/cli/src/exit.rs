@@ -56,7 +56,7 @@ impl Exit {
             Self::Usage => "wrong usage, or a mistake in the pipeline file",
             Self::DataGate => "the data was refused: over the reject limit, or a check failed",
             Self::Denied => "credentials missing or wrong, or no permission",
-            Self::SomeFailed => "several files or objects, and some of them failed",
+            Self::SomeFailed => "several files or objects, and not all alike: some failed, or for different reasons",
             Self::Differences => "differences found",
             Self::Temporary => "temporary or busy: the same command can succeed later",
             Self::Interrupted => "interrupted (SIGINT), nothing committed",
