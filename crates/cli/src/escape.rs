@@ -14,6 +14,16 @@ pub struct Escaped<'a> {
     bytes: &'a [u8],
 }
 
+/// A word of a command that is to be pasted: as it is where a shell takes it so, else in quotes.
+pub fn shell_word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 /// For text.
 pub fn escape(text: &str) -> Escaped<'_> {
     escape_bytes(text.as_bytes())

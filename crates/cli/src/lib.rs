@@ -26,7 +26,7 @@ pub use arguments::parse;
 pub use clap_complete::Shell;
 pub use color::{Color, Style};
 pub use completions::print_completions;
-pub use escape::{Escaped, escape, escape_bytes, escape_path};
+pub use escape::{Escaped, escape, escape_bytes, escape_path, shell_word};
 pub use exit::Exit;
 pub use flags::{Flags, Terminal};
 pub use json::{SCHEMA, document, print_json};

@@ -191,6 +191,7 @@ impl LoadError {
                 );
                 help
             }
+            Self::Database(DatabaseError::Refused(refusal)) => vec![refusal.kind.help().into()],
             Self::Plan(PlanError::DuplicateLabel { .. }) => vec!["rename one of the two in the file".into()],
             Self::NoTable { table } => {
                 vec![format!(

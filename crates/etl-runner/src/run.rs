@@ -103,14 +103,14 @@ pub enum RunError {
     Name(#[from] NameError),
     /// With the nearest keys there are.
     #[error("no object matches {} in {}", .0.glob, .0.store)]
-    NothingMatches(Box<Nothing>),
+    NothingMatches(Box<NoMatch>),
     #[error("rows of {table} cannot be told apart without lineage, so nothing of it can be loaded again")]
     NoReload { table: String },
 }
 
 /// What was looked for in vain, and what was found there.
 #[derive(Clone, Debug, Default)]
-pub struct Nothing {
+pub struct NoMatch {
     pub glob: String,
     pub store: String,
     /// What the pattern starts with.
@@ -123,7 +123,7 @@ pub struct Nothing {
     pub passed_over: Vec<String>,
 }
 
-impl Nothing {
+impl NoMatch {
     /// After a listing that gave no object.
     pub async fn of(glob: &Glob, store: &Store, unreadable: u64, passed_over: Vec<String>) -> Result<Self, StoreError> {
         let prefix = glob.prefix().to_owned();
@@ -196,7 +196,7 @@ pub async fn run(
     let chosen = run.choose(glob).await?;
     if run.report.matched == 0 {
         let RunReport { unreadable, passed_over, .. } = run.report;
-        let nothing = Nothing::of(glob, store, unreadable, passed_over).await?;
+        let nothing = NoMatch::of(glob, store, unreadable, passed_over).await?;
         return Err(RunError::NothingMatches(Box::new(nothing)));
     }
     run.load_all(chosen).await?;

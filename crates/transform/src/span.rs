@@ -9,7 +9,8 @@ pub enum Side {
     Scratch,
 }
 
-/// A range of bytes in the block or in scratch, as the decoder and the row use it alike. Offsets rather than references, so scratch may grow.
+/// A range of bytes in the block or in scratch, as the decoder and the row use it alike. Offsets rather than references,
+/// so scratch may grow.
 ///
 /// One number (start, side, length), so that a span is written and read at once: two halves written apart and read
 /// together would stall each time.

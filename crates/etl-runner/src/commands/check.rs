@@ -6,7 +6,7 @@ use std::path::Path;
 use cli::{Exit, Screen, Style, escape, human};
 use etl_runner::database::{self, Database, DatabaseConfig, DatabaseError, DatabaseUrl, Lack, TableName};
 use etl_runner::ledger::{Standing, standing};
-use etl_runner::run::{self, Nothing, object_version, pipeline_hash};
+use etl_runner::run::{self, NoMatch, object_version, pipeline_hash};
 use objects::{Store, StoreError};
 use serde::Serialize;
 use transform::pipeline::Mode;
@@ -323,7 +323,7 @@ impl Checked {
         finding.passed_over = run::passed_over(&lister);
         finding.unreadable = lister.skipped_count();
         if finding.matched == 0 {
-            let nothing = Nothing::of(&file.glob, store, finding.unreadable, finding.passed_over.clone()).await;
+            let nothing = NoMatch::of(&file.glob, store, finding.unreadable, finding.passed_over.clone()).await;
             self.add(Failure::nothing_matches(&nothing.map_err(of_store)?, &file.path));
         }
         self.store = Some(finding);

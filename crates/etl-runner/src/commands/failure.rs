@@ -6,7 +6,7 @@ use std::path::Path;
 use cli::{Exit, Screen, Terminal, human};
 use etl_runner::database::{ConfigError, DatabaseError, NameError};
 use etl_runner::report::{LoadReport, Outcome};
-use etl_runner::run::{Nothing, RunError};
+use etl_runner::run::{NoMatch, RunError};
 use objects::StoreError;
 use serde::Serialize;
 
@@ -203,8 +203,8 @@ impl Failure {
         }
     }
 
-    pub(super) fn nothing_matches(nothing: &Nothing, pipeline: &Path) -> Self {
-        let Nothing { glob, store, prefix, nearest, unreadable, passed_over } = nothing;
+    pub(super) fn nothing_matches(nothing: &NoMatch, pipeline: &Path) -> Self {
+        let NoMatch { glob, store, prefix, nearest, unreadable, passed_over } = nothing;
         let screen = Screen::error(format!("no object matches {glob} in {store}"));
         let names =
             human::counted(*unreadable, "name fits, is no object and was", "names fit, are no objects and were");

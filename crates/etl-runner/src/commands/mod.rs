@@ -131,13 +131,13 @@ impl Context {
         if let Some(url) = &self.store_flag
             && (arguments.starts_with("run ") || arguments.starts_with("check "))
         {
-            command.push_str(&format!(" --store {}", shell_word(url)));
+            command.push_str(&format!(" --store {}", cli::shell_word(url)));
         }
         // What is set up is set up by somebody else.
         if let Some(url) = &self.database_flag
             && !arguments.starts_with("setup")
         {
-            command.push_str(&format!(" --database {}", shell_word(url)));
+            command.push_str(&format!(" --database {}", cli::shell_word(url)));
         }
         command
     }
@@ -152,7 +152,7 @@ impl Context {
         let mut is_whole = true;
         let text = each_command(text, |arguments| {
             let word = |word: &str| match (word, hint.load) {
-                ("PIPELINE", _) => shell_word(&hint.pipeline.display().to_string()),
+                ("PIPELINE", _) => cli::shell_word(&hint.pipeline.display().to_string()),
                 ("OBJECT", _) => hint.object.clone(),
                 ("LOAD", Some(load)) => load.to_string(),
                 ("LOAD", None) => {
@@ -189,16 +189,6 @@ fn each_command(text: &str, mut next: impl FnMut(&str) -> String) -> String {
         rest = after;
     }
     whole + rest
-}
-
-/// A word a shell takes as it is.
-fn shell_word(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::failure::{Failure, load_failed};
 use super::load_text::{Sums, load_text};
 use super::pipelines::{PipelineFile, is_pipeline, read_all};
 use super::signals::{Stopped, block_on_unless};
-use super::{Context, Hint, metrics, shell_word};
+use super::{Context, Hint, metrics};
 use crate::config::Run;
 
 /// What is loaded through one pipeline.
@@ -357,8 +357,8 @@ impl<'a> Watch<'a> {
 
     fn hint<'p>(&self, report: &LoadReport, pipeline: &'p Path) -> Hint<'p> {
         let object = match self.labels.get(&report.object) {
-            Some(path) => shell_word(path),
-            None => format!("--object {}", shell_word(&report.key)),
+            Some(path) => cli::shell_word(path),
+            None => format!("--object {}", cli::shell_word(&report.key)),
         };
         let load = if let Outcome::Failed { load, .. } = report.outcome { load } else { None };
         Hint { pipeline, object, load }

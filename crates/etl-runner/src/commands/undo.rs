@@ -39,10 +39,18 @@ pub(super) fn undo(args: &Undo, context: &Context) -> Result<Exit, Failure> {
         Screen::warning(message).show(context.terminal.err);
     }
     if !context.terminal.quiet {
-        let again = format!("run PIPELINE --reload --object {}", super::shell_word(&load.object.key));
-        Screen::note("a plain run leaves the object alone now")
-            .help(format!("to load it again, PIPELINE being the file of {}: {}", load.pipeline, context.next(&again)))
-            .show(context.terminal.err);
+        let again = format!("run PIPELINE --reload --object {}", cli::shell_word(&load.object.key));
+        let mut screen = Screen::note("a plain run leaves the object alone now").help(format!(
+            "to load it again, PIPELINE being the file of {}: {}",
+            load.pipeline,
+            context.next(&again)
+        ));
+        // The ledger does not say whether a directory is a store.
+        if load.object.uri.starts_with("file:") {
+            screen =
+                screen.help("a file that was loaded straight from disk: its path in place of --object and the key");
+        }
+        screen.show(context.terminal.err);
     }
     Ok(Exit::Done)
 }

@@ -247,6 +247,20 @@ pub enum RefusalKind {
     Trigger,
 }
 
+impl RefusalKind {
+    /// What to try.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Unique => "a key stands twice in the file, or in the table already: correct that, and run again",
+            Self::ForeignKey => "load what the row refers to first, or correct the record, and run again",
+            Self::NotNull | Self::Check | Self::Exclusion | Self::Value | Self::Trigger => {
+                "correct the record and run again; where `constraints` of a field can say the same, such records are set \
+                 aside one by one"
+            }
+        }
+    }
+}
+
 /// The server refused a row: which rule, and where, by names alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -190,7 +190,8 @@ impl Database {
         either!(self, inner => inner.describe(table).await)
     }
 
-    /// What the role we are lacks for loading into this table, or on SQLite for writing the file. `deletes`: a load takes rows away, too. Takes a resolved name.
+    /// What the role we are lacks for loading into this table, or on SQLite for writing the file. `deletes`: a load takes
+    /// rows away, too. Takes a resolved name.
     pub async fn rights(&mut self, table: &TableName, deletes: bool) -> Result<Vec<Lack>, DatabaseError> {
         match self {
             Self::Postgres(inner) => inner.rights(table, deletes).await,

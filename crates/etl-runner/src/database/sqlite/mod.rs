@@ -194,7 +194,7 @@ impl Sqlite {
             let path = path.display();
             Lack {
                 what: format!("{what} {path} may only be read"),
-                fix: format!("chmod u+w {path}"),
+                fix: format!("chmod u+w {}", cli::shell_word(&path.to_string())),
                 is_permission: true,
             }
         };
