@@ -47,8 +47,14 @@ pub enum LoadError {
     TableGone { load: i64, table: String, what: &'static str, can_reload: bool },
     #[error("the object's bytes changed since load {load}, and the pipeline says on_change = \"fail\"")]
     Changed { load: i64, can_reload: bool },
+    /// The table has no key yet: the load that makes it on several connections is not over.
+    #[error("load {load} makes the table {table} and is not finished")]
+    TableUnfinished { load: i64, key: String, table: String },
     #[error("another process is loading it")]
     Busy,
+    /// A load on several connections, taken back under our hands.
+    #[error("another process gave the load up")]
+    GivenUp,
     /// A bug of ours.
     #[error("a thread stopped unexpectedly")]
     Panicked(#[source] JoinError),
@@ -79,7 +85,9 @@ impl LoadError {
             | Self::NoTable { .. }
             | Self::Shape { .. }
             | Self::TableGone { .. }
+            | Self::TableUnfinished { .. }
             | Self::Busy
+            | Self::GivenUp
             | Self::Panicked(_) => Exit::Failed,
         }
     }
@@ -92,7 +100,7 @@ impl LoadError {
                 store_error(error).is_some_and(StoreError::is_retryable)
             }
             Self::Database(error) => error.is_temporary(),
-            Self::Busy => true,
+            Self::Busy | Self::GivenUp | Self::TableUnfinished { .. } => true,
             Self::Open(_)
             | Self::NotCsv(_)
             | Self::Plan(_)
@@ -128,8 +136,10 @@ impl LoadError {
             | Self::TooManyRejectsPercent { .. }
             | Self::WouldEmpty { .. }
             | Self::TableGone { .. }
+            | Self::TableUnfinished { .. }
             | Self::Changed { .. }
             | Self::Busy
+            | Self::GivenUp
             | Self::Panicked(_) => false,
         }
     }
@@ -153,8 +163,10 @@ impl LoadError {
             | Self::NoTable { .. }
             | Self::Shape { .. }
             | Self::TableGone { .. }
+            | Self::TableUnfinished { .. }
             | Self::Changed { .. }
             | Self::Busy
+            | Self::GivenUp
             | Self::Panicked(_) => false,
         }
     }
@@ -162,7 +174,7 @@ impl LoadError {
     /// Whether the next object would fail the same way: the network, the credentials, the table.
     pub fn concerns_all(&self) -> bool {
         match self {
-            Self::Busy | Self::Store(StoreError::ObjectChanged { .. }) => false,
+            Self::Busy | Self::GivenUp | Self::Store(StoreError::ObjectChanged { .. }) => false,
             Self::Open(OpenError::Read(error)) | Self::Stream(StreamError::Read(error))
                 if matches!(store_error(error), Some(StoreError::ObjectChanged { .. })) =>
             {
@@ -220,7 +232,11 @@ impl LoadError {
                 vec!["`etl-runner run PIPELINE OBJECT --reload` takes the new bytes".into()]
             }
             Self::Changed { can_reload: false, .. } => vec![format!("to take the new bytes, {WITHOUT_LINEAGE}")],
-            Self::Busy => vec!["try again when the other run has ended".into()],
+            Self::TableUnfinished { load, key, .. } => vec![
+                format!("a run that finds the object {key:?} goes on with it"),
+                format!("`etl-runner undo {load}` takes it back"),
+            ],
+            Self::Busy | Self::GivenUp => vec!["try again when the other run has ended".into()],
             Self::NotCsv(_)
             | Self::Store(_)
             | Self::Open(_)

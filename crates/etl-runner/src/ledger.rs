@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
+use transform::csv::Position;
 use uuid::Uuid;
 
 use crate::database::TableName;
@@ -15,7 +16,8 @@ use crate::database::TableName;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LoadState {
-    /// Only visible inside the transaction that writes the rows.
+    /// On several connections: some of its splits are in, others are not. Otherwise only seen by the transaction that
+    /// writes the rows.
     Loading,
     /// Its rows are in the table.
     Loaded,
@@ -193,6 +195,62 @@ pub struct LoadRow {
     pub permanent: bool,
     pub replaced_by: Option<i64>,
     pub note: serde_json::Value,
+    /// Only while it is loading: its counts are those of the splits that are in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub splits: Option<SplitProgress>,
+}
+
+/// A part of an object that is loaded in a transaction of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// From 0, in the order of the object.
+    pub number: u32,
+    /// Where it begins.
+    pub start: Position,
+    pub bytes: u64,
+    pub lines: u64,
+    pub records: u64,
+}
+
+impl Split {
+    /// From one place to another.
+    pub fn between(number: u32, start: Position, end: Position) -> Self {
+        Self {
+            number,
+            start,
+            bytes: end.offset - start.offset,
+            lines: end.line - start.line,
+            records: end.record - start.record,
+        }
+    }
+
+    /// Where the next one begins.
+    pub fn end(&self) -> Position {
+        Position {
+            offset: self.start.offset + self.bytes,
+            line: self.start.line + self.lines,
+            record: self.start.record + self.records,
+        }
+    }
+}
+
+/// How far a load on several connections is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SplitProgress {
+    /// Splits whose rows are in the table.
+    pub loaded: u64,
+    /// Splits known so far: more may follow while the object is being cut.
+    pub planned: u64,
+}
+
+/// In the note of a load on several connections: it made the table, whose key comes with the load's end.
+pub const MAKES_TABLE: &str = "makes_table";
+
+impl LoadRow {
+    /// Whether it runs on several connections and made the table it goes into.
+    pub fn makes_table(&self) -> bool {
+        self.state == LoadState::Loading && self.note.get(MAKES_TABLE).is_some()
+    }
 }
 
 /// A record set aside, as the ledger keeps it.
@@ -245,6 +303,8 @@ impl From<&StoredReject> for RejectLine {
 pub enum Standing<'a> {
     /// Never seen, or its last failure may not repeat.
     New,
+    /// Some of its splits are in the table; a load on several connections stopped, or is under way.
+    Unfinished(&'a LoadRow),
     /// These bytes are in the table.
     Loaded { load: &'a LoadRow, pipeline_changed: bool },
     /// Other, older bytes of this object are in the table.
@@ -270,6 +330,9 @@ pub fn standing<'a>(history: &'a [LoadRow], object: &ObjectVersion, pipeline_has
         let older =
             matches!((object.last_modified, live.object.last_modified), (Some(this), Some(that)) if this < that);
         return if older { Standing::Older { loaded: live } } else { Standing::Changed { loaded: live } };
+    }
+    if let Some(unfinished) = rows().find(|row| row.state == LoadState::Loading) {
+        return Standing::Unfinished(unfinished);
     }
     let latest = rows().filter(|row| row.object.version == object.version).max_by_key(|row| row.id);
     match latest {
@@ -318,6 +381,7 @@ mod tests {
             permanent: true,
             replaced_by: None,
             note: serde_json::Value::Null,
+            splits: None,
         }
     }
 
@@ -367,6 +431,14 @@ mod tests {
         let history = [row(1, LoadState::Loaded, object("v2", 5))];
         assert_eq!(standing(&history, &object("v3", 6), "h"), Standing::Changed { loaded: &history[0] });
         assert_eq!(standing(&history, &object("v1", 4), "h"), Standing::Older { loaded: &history[0] });
+    }
+
+    #[test]
+    fn a_load_whose_splits_are_not_all_in_is_unfinished_whatever_the_object_is_now() {
+        let history = [row(1, LoadState::Failed, object("v1", 1)), row(2, LoadState::Loading, object("v1", 1))];
+        for version in ["v1", "v2"] {
+            assert_eq!(standing(&history, &object(version, 3), "h"), Standing::Unfinished(&history[1]));
+        }
     }
 
     #[test]

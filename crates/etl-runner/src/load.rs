@@ -5,7 +5,8 @@
 //! the limits, commit. Whatever fails on the way leaves nothing but a `failed` row in the ledger.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -17,10 +18,13 @@ use uuid::Uuid;
 
 use crate::database::{
     Begin, CopyEncoder, CopyFormat, CopyTextEncoder, Database, DatabaseError, FAILURE_REJECT_BYTES, FAILURE_REJECTS,
-    LiveTable, LoadTransaction, SqliteRows, TableName, compare, written_columns,
+    LiveTable, LoadFilter, LoadTransaction, SqliteRows, TableEncoding, TableName, compare, written_columns,
 };
 use crate::error::LoadError;
-use crate::ledger::{Counts, NewLoad, ObjectVersion, RejectLine, Replaces, StoredReject, Timestamp, Totals};
+use crate::ledger::{
+    Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, StoredReject, Timestamp, Totals,
+};
+use crate::parallel;
 use crate::report::{LoadReport, Outcome, RejectTotal};
 use crate::stream::{self, Batches};
 
@@ -28,10 +32,13 @@ use crate::stream::{self, Batches};
 /// segment; larger segments gain nothing measurable.
 const SEGMENT: usize = 32 * 1024 * 1024;
 /// Rejects shown with a report.
-const SHOWN_REJECTS: usize = 10;
+pub(crate) const SHOWN_REJECTS: usize = 10;
 /// Rejects and their bytes held back before a segment is ended for their sake.
 const HELD_REJECTS: usize = 4_000;
 const HELD_REJECT_BYTES: usize = 4 * 1024 * 1024;
+/// Unfinished loads of a table looked at for the one that makes it.
+const UNFINISHED_LOOKED_AT: u32 = 100;
+
 /// A pipeline and the table it means in one database.
 #[derive(Debug)]
 pub struct Target<'a> {
@@ -55,7 +62,18 @@ pub struct Task<'a> {
     pub dry_run: bool,
     pub workers: usize,
     pub committing: &'a AtomicBool,
+    /// Connections that write rows; more than one where the object can be split.
+    pub connections: usize,
+    /// Bytes of a split.
+    pub split_bytes: u64,
+    /// The load to go on with: some of its splits are in.
+    pub unfinished: Option<LoadRow>,
+    /// Set once the load runs in splits: those that are in stay when it is interrupted.
+    pub in_splits: &'a AtomicBool,
 }
+
+/// An object's bytes, decompressed.
+pub(crate) type Source = Decompressed<ObjectReader>;
 
 /// Told how far a load is: bytes read of the object as stored, records read.
 pub type Advance<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
@@ -70,28 +88,35 @@ pub async fn load(database: &mut Database, task: &Task<'_>, advance: Advance<'_>
         Err(error) => {
             // What was read says how far it came; nothing of it was kept.
             progress.counts.loaded = 0;
-            let load = record_failure(database, task, &mut progress, &error).await;
+            let load = match progress.recorded {
+                Some(load) => Some(load),
+                None => record_failure(database, task, &mut progress, &error).await,
+            };
             Outcome::failed(&error, load)
         }
     };
     progress.report(task, outcome, started.elapsed().as_secs_f64())
 }
 
-/// What is known of a load so far.
+/// What is known of a load, or of one split of it, so far.
 #[derive(Debug)]
-struct Progress {
-    started_at: Timestamp,
-    counts: Counts,
-    bytes: u64,
-    content_sha256: Option<String>,
-    totals_by_rule: HashMap<(&'static str, Option<String>), u64>,
+pub(crate) struct Progress {
+    pub(crate) started_at: Timestamp,
+    pub(crate) counts: Counts,
+    pub(crate) bytes: u64,
+    pub(crate) content_sha256: Option<String>,
+    pub(crate) totals_by_rule: HashMap<(&'static str, Option<String>), u64>,
     /// The first rejects as they are shown.
-    shown_rejects: Vec<RejectLine>,
+    pub(crate) shown_rejects: Vec<RejectLine>,
     /// The first rejects with their bytes: what a failed load keeps in the ledger.
-    kept_rejects: Vec<StoredReject>,
+    pub(crate) kept_rejects: Vec<StoredReject>,
     kept_bytes: usize,
-    notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     note: serde_json::Map<String, serde_json::Value>,
+    /// Number of the first record, and the rejects of all splits together.
+    split: Option<(u64, Arc<AtomicU64>)>,
+    /// The ledger says already that this load failed.
+    pub(crate) recorded: Option<i64>,
 }
 
 async fn attempt(
@@ -102,9 +127,9 @@ async fn attempt(
 ) -> Result<Outcome, LoadError> {
     let pipeline = task.target.pipeline;
     // The object before the table: an object that is no CSV should not have made anything.
-    let opened = open(task, progress).await?;
+    let (opened, compression) = open(task, progress).await?;
     let live = database.describe(task.target.table).await?;
-    let encoding = fit(database, task, live.as_ref())?;
+    let encoding = fit(database, task, live.as_ref()).await?;
     let (plan, header) = Plan::compile(pipeline, opened.grammar(), opened.header(), &encoding.columns)?;
     progress.note_header(&opened, &header);
 
@@ -114,6 +139,9 @@ async fn attempt(
         return Ok(Outcome::WouldLoad);
     }
 
+    if parallel::wants_splits(task, compression, progress) {
+        return parallel::load_in_splits(database, task, opened, live.as_ref(), &plan, progress, advance).await;
+    }
     let new = NewLoad {
         table_oid: live.as_ref().and_then(|table| table.oid),
         replaces: task.replaces.clone(),
@@ -141,7 +169,7 @@ async fn attempt(
 }
 
 /// Opens the pinned version and reads as far as the header.
-async fn open(task: &Task<'_>, progress: &mut Progress) -> Result<Opened<Decompressed<ObjectReader>>, LoadError> {
+async fn open(task: &Task<'_>, progress: &mut Progress) -> Result<(Opened<Source>, Compression), LoadError> {
     let reader = task.store.reader(task.object).await?;
     let pipeline = task.target.pipeline.clone();
     let (opened, compression) = tokio::task::spawn_blocking(move || {
@@ -162,28 +190,43 @@ async fn open(task: &Task<'_>, progress: &mut Progress) -> Result<Opened<Decompr
             .notes
             .push(format!("the name says {}, the content is {compression}", Compression::of_name(&task.object.key)));
     }
-    Ok(opened)
+    Ok((opened, compression))
 }
 
 /// Checks the table against the pipeline, and says how its rows are encoded.
-fn fit(
-    database: &Database,
+async fn fit(
+    database: &mut Database,
     task: &Task<'_>,
     live: Option<&LiveTable>,
-) -> Result<crate::database::TableEncoding, LoadError> {
+) -> Result<TableEncoding, LoadError> {
     let pipeline = task.target.pipeline;
     let Some(table) = live else {
         if !pipeline.target.create {
             return Err(LoadError::NoTable { table: task.target.table.to_string() });
         }
         let columns = pipeline.schema.fields.iter().map(|field| field.column_type()).collect();
-        return Ok(crate::database::TableEncoding { columns, text: false });
+        return Ok(TableEncoding { columns, text: false });
     };
-    let problems = compare(pipeline, table, database.dialect())?;
-    if !problems.is_empty() {
-        return Err(LoadError::Shape { table: table.name.to_string(), problems });
+    let problems = match &task.unfinished {
+        // It made the table, whose key comes with the end of the load.
+        Some(load) if load.makes_table() => compare(pipeline, &table.with_key(pipeline), database.dialect())?,
+        Some(_) | None => compare(pipeline, table, database.dialect())?,
+    };
+    if problems.is_empty() {
+        return Ok(table.encoding(pipeline));
     }
-    Ok(table.encoding(pipeline))
+    // A table without its key may be one that another load is still making.
+    let loading = LoadFilter {
+        table: Some(task.target.table.clone()),
+        states: vec![LoadState::Loading],
+        ..LoadFilter::default()
+    };
+    let has_ledger = !task.dry_run || database.has_ledger().await?;
+    let making = if has_ledger { database.loads(&loading, UNFINISHED_LOOKED_AT).await? } else { Vec::new() };
+    match making.into_iter().find(LoadRow::makes_table) {
+        Some(load) => Err(LoadError::TableUnfinished { load: load.id, key: load.object.key, table: table.name.to_string() }),
+        None => Err(LoadError::Shape { table: table.name.to_string(), problems }),
+    }
 }
 
 /// Everything between the load's first row and its commit.
@@ -191,7 +234,7 @@ async fn fill(
     transaction: &mut LoadTransaction,
     task: &Task<'_>,
     live: Option<&LiveTable>,
-    opened: Opened<Decompressed<ObjectReader>>,
+    opened: Opened<Source>,
     plan: &Plan,
     progress: &mut Progress,
     advance: Advance<'_>,
@@ -216,8 +259,31 @@ async fn fill(
         progress.notes.push(format!("{rows} gave way"));
     }
     let encoding = table.encoding(pipeline);
+    let source = pour(transaction, opened, task, plan, encoding, task.workers, progress, advance).await?;
+    let summary = tokio::task::spawn_blocking(move || source.finish()).await.map_err(LoadError::Panicked)??;
+    progress.content_sha256 = Some(summary.sha256.to_string());
+    progress.judge_percent(pipeline.errors)?;
+    if pipeline.target.mode == Mode::Replace && progress.counts.loaded == 0 {
+        let (table, lineage) = (table.name.to_string(), pipeline.target.lineage);
+        return Err(LoadError::WouldEmpty { table, lineage });
+    }
+    Ok(())
+}
+
+/// All records from where `opened` stands to its end: rows and rejects into the transaction. Gives the source back.
+#[expect(clippy::too_many_arguments, reason = "what it takes to write rows; a struct would only rename it")]
+pub(crate) async fn pour<R: Read + Send + 'static>(
+    transaction: &mut LoadTransaction,
+    opened: Opened<R>,
+    task: &Task<'_>,
+    plan: &Plan,
+    encoding: TableEncoding,
+    workers: usize,
+    progress: &mut Progress,
+    advance: Advance<'_>,
+) -> Result<R, LoadError> {
+    let pipeline = task.target.pipeline;
     let load_id = pipeline.target.lineage.then(|| transaction.id());
-    let workers = task.workers;
     let columns: Arc<[ColumnType]> = encoding.columns.into();
     // Buffers the connection has sent come back to the encoders.
     let spare = Spare::default();
@@ -238,30 +304,19 @@ async fn fill(
     let mut segments = Segments::new(transaction, written_columns(pipeline), kind, spare);
     while let Some(batch) = batches.next().await? {
         progress.bytes = batches.bytes_read();
-        let (first, read) = (progress.counts.read + 1, batch.tally.read);
+        let (first, read) = (progress.next_record(), batch.tally.read);
         let rejects = progress.take(task, plan, batch.tally)?;
         segments.take(batch.rows, rejects, first, read).await?;
         advance(progress.bytes, progress.counts.read);
     }
-    let summary = tokio::task::spawn_blocking({
-        let source = batches.finish().await?;
-        move || source.finish()
-    })
-    .await
-    .map_err(LoadError::Panicked)??;
-    progress.content_sha256 = Some(summary.sha256.to_string());
+    let source = batches.finish().await?;
     segments.finish().await?;
-    progress.judge_percent(pipeline.errors)?;
-    if pipeline.target.mode == Mode::Replace && progress.counts.loaded == 0 {
-        let (table, lineage) = (table.name.to_string(), pipeline.target.lineage);
-        return Err(LoadError::WouldEmpty { table, lineage });
-    }
-    Ok(())
+    Ok(source)
 }
 
 /// A dry run: the same reading and the same rules, and nobody to give the rows to.
 async fn drain(
-    mut batches: Batches<Decompressed<ObjectReader>, Discard>,
+    mut batches: Batches<Source, Discard>,
     task: &Task<'_>,
     plan: &Plan,
     progress: &mut Progress,
@@ -441,7 +496,7 @@ impl<'a> Segments<'a> {
 }
 
 impl Progress {
-    fn new(started_at: Timestamp) -> Self {
+    pub(crate) fn new(started_at: Timestamp) -> Self {
         Self {
             started_at,
             counts: Counts::default(),
@@ -453,10 +508,24 @@ impl Progress {
             kept_bytes: 0,
             notes: Vec::new(),
             note: serde_json::Map::new(),
+            split: None,
+            recorded: None,
         }
     }
 
-    fn note(&mut self, key: &str, value: impl Into<serde_json::Value>) {
+    /// Of the split that begins with record `first`. `rejected` counts the rejects of all splits, so that the limit holds
+    /// for the object.
+    pub(crate) fn of_split(first: u64, rejected: Arc<AtomicU64>) -> Self {
+        let now = Timestamp::from(SystemTime::now());
+        Self { split: Some((first, rejected)), ..Self::new(now) }
+    }
+
+    /// The number of the record that comes next.
+    fn next_record(&self) -> u64 {
+        self.split.as_ref().map_or(1, |(first, _)| *first) + self.counts.read
+    }
+
+    pub(crate) fn note(&mut self, key: &str, value: impl Into<serde_json::Value>) {
         self.note.insert(key.to_owned(), value.into());
     }
 
@@ -499,7 +568,11 @@ impl Progress {
             let reject = store_reject(plan, reject);
             *self.totals_by_rule.entry((code, reject.field.clone())).or_default() += 1;
             self.keep(&reject);
-            if let Some(limit) = task.target.pipeline.errors.rows_exceeded(self.counts.rejected) {
+            let rejected = match &self.split {
+                None => self.counts.rejected,
+                Some((_, all)) => all.fetch_add(1, Ordering::Relaxed) + 1,
+            };
+            if let Some(limit) = task.target.pipeline.errors.rows_exceeded(rejected) {
                 return Err(LoadError::TooManyRejects { limit, line: reject.line, record: reject.record });
             }
             stored.push(reject);
@@ -521,7 +594,7 @@ impl Progress {
         }
     }
 
-    fn judge_percent(&self, errors: Errors) -> Result<(), LoadError> {
+    pub(crate) fn judge_percent(&self, errors: Errors) -> Result<(), LoadError> {
         let Counts { read, rejected, .. } = self.counts;
         match errors.percent_exceeded(read, rejected) {
             Some(limit) => Err(LoadError::TooManyRejectsPercent { limit, read, rejected }),
@@ -529,7 +602,7 @@ impl Progress {
         }
     }
 
-    fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         Totals {
             counts: self.counts,
             bytes: self.bytes,

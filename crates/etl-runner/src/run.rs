@@ -1,7 +1,7 @@
 //! Which objects of a pipeline are to be loaded, and one load after the other.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use objects::{Glob, Lister, ObjectMeta, Skipped, Store, StoreError};
@@ -11,7 +11,7 @@ use transform::Pipeline;
 use transform::pipeline::{Mode, OnChange};
 use uuid::Uuid;
 
-use crate::database::{Database, DatabaseError, LoadFilter, NameError, TableName};
+use crate::database::{Database, DatabaseError, Dialect, LoadFilter, NameError, TableName};
 use crate::error::LoadError;
 use crate::ledger::{Counts, LoadRow, LoadState, ObjectVersion, Replaces, Standing, Timestamp, standing};
 use crate::load::{Target, Task, load};
@@ -40,8 +40,14 @@ pub struct Options {
     pub limit: Option<usize>,
     /// Threads that transform.
     pub workers: usize,
+    /// Connections that load splits of one object at a time; 1 is a load in one transaction.
+    pub connections: usize,
+    /// Bytes of a split.
+    pub split_bytes: u64,
     /// True while a commit is under way: whoever stops the run waits for its answer, which takes moments.
     pub committing: Arc<AtomicBool>,
+    /// True while a load runs in splits: those that are in stay when it is interrupted.
+    pub in_splits: Arc<AtomicBool>,
 }
 
 /// What a run tells while it is under way.
@@ -106,6 +112,8 @@ pub enum RunError {
     NothingMatches(Box<NoMatch>),
     #[error("rows of {table} cannot be told apart without lineage, so nothing of it can be loaded again")]
     NoReload { table: String },
+    #[error("{table} cannot be loaded on several connections: {obstacle}")]
+    NoParallel { table: String, obstacle: &'static str },
 }
 
 /// What was looked for in vain, and what was found there.
@@ -184,6 +192,11 @@ pub async fn run(
     if options.reload && !target.can_reload() {
         return Err(RunError::NoReload { table: table.to_string() });
     }
+    if options.connections > 1
+        && let Some(obstacle) = parallel_obstacle(pipeline, database.dialect())
+    {
+        return Err(RunError::NoParallel { table: table.to_string(), obstacle });
+    }
     let mut run = Run {
         target,
         database,
@@ -201,6 +214,19 @@ pub async fn run(
     }
     run.load_all(chosen).await?;
     Ok(run.report)
+}
+
+/// Why rows cannot come in split by split.
+fn parallel_obstacle(pipeline: &Pipeline, dialect: Dialect) -> Option<&'static str> {
+    if dialect == Dialect::Sqlite {
+        Some("SQLite has one writer at a time")
+    } else if pipeline.target.mode != Mode::Append {
+        Some("mode = \"replace\" changes the whole table at once")
+    } else if !pipeline.target.lineage {
+        Some("without lineage the rows of a load that stops half-way could not be taken back")
+    } else {
+        None
+    }
 }
 
 struct Run<'a> {
@@ -324,8 +350,9 @@ impl Run<'_> {
         };
         let version = object_version(self.store, &object);
         let history = self.look_up(std::slice::from_ref(&version.uri)).await?;
-        let replaces = match self.decide(&object, &version, &history).await? {
-            Decision::Load(replaces) => replaces,
+        let (replaces, unfinished) = match self.decide(&object, &version, &history).await? {
+            Decision::Load(replaces) => (replaces, None),
+            Decision::GoOn(unfinished) => (Replaces::Nothing, Some(*unfinished)),
             Decision::Not(outcome) => return Ok(self.judged(&object, outcome)),
         };
         let observer = self.observer;
@@ -341,8 +368,14 @@ impl Run<'_> {
             dry_run: self.options.dry_run,
             workers: self.options.workers,
             committing: &self.options.committing,
+            connections: self.options.connections,
+            split_bytes: self.options.split_bytes,
+            unfinished,
+            in_splits: &self.options.in_splits,
         };
-        Ok(load(self.database, &task, &advance).await)
+        let report = load(self.database, &task, &advance).await;
+        self.options.in_splits.store(false, Ordering::SeqCst);
+        Ok(report)
     }
 
     async fn decide(
@@ -389,6 +422,21 @@ impl Run<'_> {
             }
             Standing::Failed(row) if !reload => {
                 return not(Outcome::Skipped { reason: SkipReason::Failed, load: row.id });
+            }
+            Standing::Unfinished(_) if self.options.dry_run => Replaces::Nothing,
+            Standing::Unfinished(row) => {
+                let same = row.object.version == version.version && row.pipeline_hash == self.target.pipeline_hash;
+                if same && !reload && !whole_table {
+                    return Ok(Decision::GoOn(Box::new(row.clone())));
+                }
+                let why = match same {
+                    true => "given up for a reload",
+                    false => "given up half-way: the object or the pipeline changed",
+                };
+                if !self.database.give_up(row, why).await? {
+                    return not(Outcome::failed(&LoadError::Busy, None));
+                }
+                Replaces::Nothing
             }
             Standing::New | Standing::Replaced(_) | Standing::Undone(_) | Standing::Failed(_) => Replaces::Nothing,
         };
@@ -518,5 +566,7 @@ impl TableNow {
 
 enum Decision {
     Load(Replaces),
+    /// With the splits that are missing.
+    GoOn(Box<LoadRow>),
     Not(Outcome),
 }

@@ -9,7 +9,7 @@ use objects::{Store, StoreError, StoreUrl};
 use serde::Serialize;
 
 use crate::database::{Database, DatabaseError, LiveTable, LoadFilter, RowCounts, TableKind, TableName};
-use crate::ledger::{Counts, LoadRow, LoadState};
+use crate::ledger::{Counts, LoadRow, LoadState, SplitProgress};
 
 /// Loads asked for at a time.
 const LOADS_PER_PAGE: u32 = 500;
@@ -44,6 +44,9 @@ pub struct VerifiedLoad {
     pub rows: Option<u64>,
     /// Rejects counted.
     pub rejects: u64,
+    /// Of a load that is not finished: what is compared is what its splits brought that are in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub splits: Option<SplitProgress>,
     pub object: ObjectFinding,
     pub differences: Vec<Difference>,
 }
@@ -133,7 +136,7 @@ pub async fn verify(
         for row in page {
             tables.insert(row.table.to_string(), row.table.clone());
             states.insert(row.id, row.state);
-            if row.state == LoadState::Loaded {
+            if stands(&row) {
                 standing.push(row);
             }
         }
@@ -177,7 +180,7 @@ impl Verifier<'_> {
         seen: &mut dyn FnMut(&VerifiedLoad),
     ) -> Result<Option<VerifiedLoad>, DatabaseError> {
         let mut differences = Vec::new();
-        let stands = row.state == LoadState::Loaded;
+        let stands = stands(row);
         let mut rows = None;
         match self.counted(&row.table).await? {
             None if stands => differences.push(Difference::TableMissing),
@@ -206,12 +209,15 @@ impl Verifier<'_> {
             differences.push(Difference::Rejects { expected: row.counts.rejected, found: rejects });
         }
         let object = match &mut self.objects {
-            Some(objects) if stands => objects.look(row).await,
+            Some(objects) if row.state == LoadState::Loaded => objects.look(row).await,
             Some(_) | None => (ObjectFinding::NotLookedAt, None),
         };
         differences.extend(object.1);
-        if !differences.is_empty() && self.database.load(row.id).await?.state != row.state {
-            return Ok(None);
+        if !differences.is_empty() {
+            let now = self.database.load(row.id).await?;
+            if now.state != row.state || now.counts != row.counts {
+                return Ok(None);
+            }
         }
         let verified = VerifiedLoad {
             load: row.id,
@@ -220,6 +226,7 @@ impl Verifier<'_> {
             table: row.table.to_string(),
             rows,
             rejects,
+            splits: row.splits,
             object: object.0,
             differences,
         };
@@ -239,12 +246,12 @@ impl Verifier<'_> {
         let (without_load, missing) = unattributed(&live, counts.without_load, standing);
         let mut strays = Vec::new();
         for (&load, &rows) in &counts.by_load {
-            if states.get(&load) == Some(&LoadState::Loaded) {
+            if matches!(states.get(&load), Some(LoadState::Loaded | LoadState::Loading)) {
                 continue;
             }
             // Perhaps it was loaded while we counted.
             let state = match self.database.load(load).await {
-                Ok(row) if row.state == LoadState::Loaded => continue,
+                Ok(row) if stands(&row) => continue,
                 Ok(row) => Some(row.state),
                 Err(DatabaseError::NoSuchLoad { .. }) => None,
                 Err(error) => return Err(error),
@@ -253,6 +260,11 @@ impl Verifier<'_> {
         }
         Ok(Some(VerifiedTable { table: shown, without_load, missing, strays }))
     }
+}
+
+/// Whether rows of it should be in the table: all of them or, while it is loading, those of the splits that are in.
+fn stands(row: &LoadRow) -> bool {
+    matches!(row.state, LoadState::Loaded | LoadState::Loading)
 }
 
 /// Of rows without the number of a load: how many came with none, and how many are missing. Where no row has a number

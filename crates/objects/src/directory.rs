@@ -4,7 +4,8 @@
 //! symbolic link. So a key cannot lead out of the store, not even when somebody swaps a directory for a link meanwhile.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use crate::list::{SkipReason, Skips};
 use crate::reader::Source;
 use crate::url::file_uri;
-use crate::{Glob, ObjectMeta, ObjectReader, StoreError, Upload, Uploaded, Version};
+use crate::{Glob, ObjectMeta, ObjectReader, PartReader, StoreError, Upload, Uploaded, Version};
 
 const PAGE: usize = 1000;
 /// Each level keeps a directory open while it is listed.
@@ -108,21 +109,33 @@ impl DirectoryStore {
     pub(crate) async fn reader(&self, meta: &ObjectMeta) -> Result<ObjectReader, StoreError> {
         let (store, meta) = (self.clone(), meta.clone());
         blocking("read", move || {
-            let uri = store.uri_of(&meta.key);
-            let file = match store.open_file(&meta.key) {
-                // It was there when `meta` was made.
-                Err(StoreError::NotFound { .. }) => return Err(StoreError::ObjectChanged { uri }),
-                other => other?,
-            };
-            // What counts is the opened file, whatever the path leads to by now.
-            let opened = file.metadata().map_err(|error| store.io("read", &meta.key, error))?;
-            store.check_kind(&meta.key, FileType::from_raw_mode(opened.mode()))?;
-            if file_version(&opened) != meta.version {
-                return Err(StoreError::ObjectChanged { uri });
-            }
-            Ok(ObjectReader::new(Source::Directory(file), uri, meta))
+            let file = store.open_pinned(&meta)?;
+            Ok(ObjectReader::new(Source::Directory(file), store.uri_of(&meta.key), meta))
         })
         .await
+    }
+
+    pub(crate) async fn part(&self, meta: &ObjectMeta, range: Range<u64>) -> Result<PartReader, StoreError> {
+        let (store, meta) = (self.clone(), meta.clone());
+        blocking("read", move || {
+            let mut file = store.open_pinned(&meta)?;
+            file.seek(SeekFrom::Start(range.start)).map_err(|error| store.io("read", &meta.key, error))?;
+            Ok(PartReader::new(Source::Directory(file), store.uri_of(&meta.key), meta, range))
+        })
+        .await
+    }
+
+    /// The file of this very version. What counts is the opened file, whatever the path leads to by now.
+    fn open_pinned(&self, meta: &ObjectMeta) -> Result<File, StoreError> {
+        let changed = || StoreError::ObjectChanged { uri: self.uri_of(&meta.key) };
+        let file = match self.open_file(&meta.key) {
+            // It was there when `meta` was made.
+            Err(StoreError::NotFound { .. }) => return Err(changed()),
+            other => other?,
+        };
+        let opened = file.metadata().map_err(|error| self.io("read", &meta.key, error))?;
+        self.check_kind(&meta.key, FileType::from_raw_mode(opened.mode()))?;
+        if file_version(&opened) == meta.version { Ok(file) } else { Err(changed()) }
     }
 
     pub(crate) async fn put(&self, key: &str, upload: Upload<'_>) -> Result<Uploaded, StoreError> {

@@ -36,7 +36,7 @@ pub use error::{Cause, DecompressError, StoreError};
 pub use glob::{Glob, GlobError};
 pub use list::{Lister, SkipReason, Skipped};
 pub use meta::{ObjectMeta, Version};
-pub use reader::{ObjectReader, READ_AHEAD, ReadProgress, ReadSummary};
+pub use reader::{ObjectReader, PartReader, READ_AHEAD, ReadProgress, ReadSummary};
 pub use s3::{S3Settings, S3Store};
 pub use store::Store;
 pub use upload::{Upload, Uploaded};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -95,12 +96,7 @@ impl ObjectReader {
     }
 
     fn read_source(&mut self, buffer: &mut [u8]) -> Result<usize, StoreError> {
-        let read = match &mut self.source {
-            Source::S3(ranges) => ranges.read(buffer)?,
-            Source::Directory(file) => {
-                read_through_signals(file, buffer).map_err(|error| StoreError::io("read", &self.uri, error))?
-            }
-        };
+        let read = self.source.read(buffer, &self.uri)?;
         self.read += read as u64;
         // A file that grows might never end; stop at the first byte too many.
         if self.read > self.meta.size {
@@ -115,14 +111,76 @@ impl ObjectReader {
 
     /// All bytes there, and still the version that was opened.
     fn check_end(&self) -> Result<(), StoreError> {
-        let same = match &self.source {
-            Source::S3(_) => true, // each range was asked of the pinned version
-            Source::Directory(file) => {
-                let meta = file.metadata().map_err(|error| StoreError::io("read", &self.uri, error))?;
-                file_version(&meta) == self.meta.version
-            }
-        };
+        let same = self.source.is_still(&self.meta, &self.uri)?;
         if same && self.read == self.meta.size { Ok(()) } else { Err(self.changed()) }
+    }
+}
+
+impl Source {
+    fn read(&mut self, buffer: &mut [u8], uri: &str) -> Result<usize, StoreError> {
+        match self {
+            Self::S3(ranges) => ranges.read(buffer),
+            Self::Directory(file) => {
+                read_through_signals(file, buffer).map_err(|error| StoreError::io("read", uri, error))
+            }
+        }
+    }
+
+    /// Whether what was opened is still the version that was pinned.
+    fn is_still(&self, meta: &ObjectMeta, uri: &str) -> Result<bool, StoreError> {
+        match self {
+            Self::S3(_) => Ok(true), // each range was asked of the pinned version
+            Self::Directory(file) => {
+                let now = file.metadata().map_err(|error| StoreError::io("read", uri, error))?;
+                Ok(file_version(&now) == meta.version)
+            }
+        }
+    }
+}
+
+/// Some bytes of one version of one object, as stored: like [`ObjectReader`], for a part of it and without a hash.
+pub struct PartReader {
+    source: Source,
+    uri: String,
+    meta: ObjectMeta,
+    left: u64,
+    state: State,
+}
+
+impl PartReader {
+    pub(crate) fn new(source: Source, uri: String, meta: ObjectMeta, range: Range<u64>) -> Self {
+        Self { source, uri, meta, left: range.end.saturating_sub(range.start), state: State::Reading }
+    }
+
+    fn read_source(&mut self, buffer: &mut [u8]) -> Result<usize, StoreError> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = if most == 0 { 0 } else { self.source.read(&mut buffer[..most], &self.uri)? };
+        self.left -= read as u64;
+        if read == 0 {
+            if self.left > 0 || !self.source.is_still(&self.meta, &self.uri)? {
+                return Err(StoreError::ObjectChanged { uri: self.uri.clone() });
+            }
+            self.state = State::Ended;
+        }
+        Ok(read)
+    }
+}
+
+impl Read for PartReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() || self.state == State::Ended {
+            return Ok(0);
+        }
+        if self.state == State::Failed {
+            return Err(StoreError::Interrupted { action: "read" }.into());
+        }
+        Ok(self.read_source(buffer).inspect_err(|_| self.state = State::Failed)?)
+    }
+}
+
+impl fmt::Debug for PartReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartReader").field("uri", &self.uri).field("left", &self.left).finish_non_exhaustive()
     }
 }
 

@@ -1,11 +1,13 @@
 //! One store, whichever kind it is.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::list::Pages;
 use crate::url::Location;
 use crate::{
-    DirectoryStore, Glob, Lister, ObjectMeta, ObjectReader, S3Settings, S3Store, StoreError, StoreUrl, Upload, Uploaded,
+    DirectoryStore, Glob, Lister, ObjectMeta, ObjectReader, PartReader, S3Settings, S3Store, StoreError, StoreUrl, Upload,
+    Uploaded,
 };
 
 /// Keys looked at to find the nearest ones.
@@ -78,6 +80,14 @@ impl Store {
         match self {
             Self::S3(store) => store.reader(meta).await,
             Self::Directory(store) => store.reader(meta).await,
+        }
+    }
+
+    /// Opens a part of exactly this version, as stored; fails like [`Store::reader`]. `range` lies within the object.
+    pub async fn part(&self, meta: &ObjectMeta, range: Range<u64>) -> Result<PartReader, StoreError> {
+        match self {
+            Self::S3(store) => store.part(meta, range).await,
+            Self::Directory(store) => store.part(meta, range).await,
         }
     }
 

@@ -199,6 +199,9 @@ impl Failure {
                 Exit::Failed,
                 Screen::of(error).help("empty the table and set lineage = true, or set mode = \"replace\""),
             ),
+            RunError::NoParallel { .. } => {
+                Self::new(Exit::Usage, Screen::of(error).help("leave --parallel out: one connection loads it whole"))
+            }
             _ => Self::new(Exit::Failed, Screen::of(error)),
         }
     }
@@ -241,6 +244,7 @@ pub(super) fn load_failed(report: &LoadReport, label: &str, context: &Context, h
     let Outcome::Failed { error, help, load, .. } = &report.outcome else { return None };
     let mut screen = Screen::error(format!("{label} was not loaded into {}", report.table)).cause(error);
     let mut details = load_text::reject_lines(report, label);
+    details.extend(report.notes.iter().map(|note| format!("  note: {}", cli::escape(note))));
     for help in help {
         match help.split_once('\n') {
             // A table that does not fit: what is wrong, and the statement to paste.

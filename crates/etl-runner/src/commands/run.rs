@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use cli::{Exit, Progress, Screen, human};
 use etl_runner::database::{Database, DatabaseConfig, DatabaseUrl};
 use etl_runner::ledger::Timestamp;
+use etl_runner::parallel::SPLIT_BYTES;
 use etl_runner::report::{LoadReport, Outcome, SkipReason};
 use etl_runner::run::{Event, Options, RunError, RunReport};
 use objects::{Compression, Glob, Store};
@@ -71,7 +73,10 @@ pub(super) fn run(args: &Run, context: &Context) -> Result<Exit, Failure> {
         dry_run: args.dry_run,
         limit: args.limit.and_then(|limit| usize::try_from(limit).ok()),
         workers: args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        connections: args.parallel.map_or(1, usize::from),
+        split_bytes: SPLIT_BYTES,
         committing: Arc::default(),
+        in_splits: Arc::default(),
     };
 
     // Phase 2.
@@ -80,7 +85,7 @@ pub(super) fn run(args: &Run, context: &Context) -> Result<Exit, Failure> {
     let ended: Vec<Ended> = match block_on_unless(&options.committing, run_all(&tasks, args, &config, &options, &watch))
     {
         Ok(ended) => missing.into_iter().chain(ended?).collect(),
-        Err(Stopped::By(exit)) => return Err(watch.interrupted(exit)),
+        Err(Stopped::By(exit)) => return Err(watch.interrupted(exit, options.in_splits.load(Ordering::SeqCst))),
         Err(stopped) => return Err(stopped.into()),
     };
     let exit = exit_of(&ended);
@@ -469,18 +474,22 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn interrupted(&self, exit: Exit) -> Failure {
+    fn interrupted(&self, exit: Exit, in_splits: bool) -> Failure {
         let mut state = self.state();
         if let Some(bar) = state.bar.take() {
             bar.progress.finish();
         }
         let screen = match &state.current {
+            Some(key) if in_splits => {
+                Screen::error(format!("interrupted while loading {key}; its splits that are in stay"))
+            }
             Some(key) => {
                 Screen::error(format!("interrupted while loading {key}; the database takes back what it had of it"))
             }
             None => Screen::error("interrupted"),
         };
         let screen = match state.loaded {
+            0 if in_splits => screen.cause("the load is unfinished: `etl-runner loads` lists it as loading"),
             0 => screen.cause("nothing was loaded"),
             loaded => screen
                 .cause(format!("{} loaded before; they stay", human::counted(loaded, "object was", "objects were"))),

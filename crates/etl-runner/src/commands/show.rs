@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cli::{Exit, escape, human};
 use etl_runner::database::{Database, DatabaseError};
-use etl_runner::ledger::{LoadRow, LoadState};
+use etl_runner::ledger::{LoadRow, LoadState, MAKES_TABLE, SplitProgress};
 use serde::Serialize;
 
 use super::Context;
@@ -79,6 +79,10 @@ fn text(load: &LoadRow, totals: &[Total], context: &Context) -> String {
     };
     let replaced = load.replaced_by.map(|by| format!(" by load {by}")).unwrap_or_default();
     line("state", format!("{}{replaced}", load.state));
+    if let Some(SplitProgress { loaded, planned }) = load.splits {
+        let next = "another run goes on with it, unless one is at work now";
+        line("splits in", format!("{} of {} planned; {next}", human::count(loaded), human::count(planned)));
+    }
     line("table", load.table.to_string());
     line("object", load.object.uri.clone());
     line("version", load.object.version.clone());
@@ -112,7 +116,7 @@ fn text(load: &LoadRow, totals: &[Total], context: &Context) -> String {
                 ("delimiter_sniffed", Some(delimiter)) => line("delimiter", format!("{delimiter:?} (guessed)")),
                 ("ignored_columns", None) => line("ignored", columns(value, note.get("ignored_column_count"))),
                 ("missing_columns", None) => line("missing", columns(value, note.get("missing_column_count"))),
-                ("ignored_column_count" | "missing_column_count", _) => {}
+                ("ignored_column_count" | "missing_column_count" | MAKES_TABLE, _) => {}
                 (_, Some(text)) => line(&key.replace('_', " "), text.to_owned()),
                 (_, None) => line(&key.replace('_', " "), value.to_string()),
             }

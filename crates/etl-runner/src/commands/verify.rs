@@ -3,7 +3,7 @@
 use std::io;
 
 use cli::{Exit, Style, escape, human};
-use etl_runner::ledger::LoadState;
+use etl_runner::ledger::{LoadState, SplitProgress};
 use etl_runner::verify::{self, Difference, ObjectFinding, Verification, VerifiedLoad};
 use serde::Serialize;
 
@@ -43,7 +43,8 @@ pub(super) fn verify(args: &Verify, context: &Context) -> Result<Exit, Failure> 
 
 fn load_text(load: &VerifiedLoad, style: Style) -> String {
     let head = format!("load {}: {} → {}", load.load, escape(&load.key), escape(&load.table));
-    if load.state != LoadState::Loaded && load.differences.is_empty() {
+    let stands = matches!(load.state, LoadState::Loaded | LoadState::Loading);
+    if !stands && load.differences.is_empty() {
         return format!("{head}: nothing to verify, the load is {}\n", load.state);
     }
     let mut facts = Vec::new();
@@ -61,10 +62,12 @@ fn load_text(load: &VerifiedLoad, style: Style) -> String {
         ObjectFinding::Unknown { reason } => facts.push(format!("object not read: {}", escape(reason))),
         ObjectFinding::NotLookedAt => {}
     }
-    let verdict = if load.differences.is_empty() {
-        style.green("as loaded").to_string()
-    } else {
-        style.red("differs").to_string()
+    let verdict = match load.splits {
+        _ if !load.differences.is_empty() => style.red("differs").to_string(),
+        Some(SplitProgress { loaded, planned }) => {
+            style.yellow(format_args!("not finished, {loaded} of {planned} planned splits are in")).to_string()
+        }
+        None => style.green("as loaded").to_string(),
     };
     let mut text = format!("{head}: {verdict} ({})\n", facts.join(", "));
     for difference in &load.differences {
@@ -99,7 +102,7 @@ fn closing_text(verification: &Verification, style: Style) -> String {
         }
     }
     if let [load] = verification.loads.as_slice()
-        && load.state != LoadState::Loaded
+        && !matches!(load.state, LoadState::Loaded | LoadState::Loading)
         && verification.differences() == 0
     {
         return text;

@@ -88,10 +88,6 @@ pub(super) fn table_ddl(
             if !key.is_empty() {
                 finish.push(format!("alter table {} add {primary_key}", table.quoted()));
             }
-            if pipeline.target.lineage {
-                let index = quote(&table.derived("load_id_brin"))?;
-                finish.push(format!("create index {index} on {} using brin (\"{LOAD_ID}\")", table.quoted()));
-            }
             finish.push(format!("analyze {}", table.quoted()));
         }
         Dialect::Sqlite if key.is_empty() => {}

@@ -9,12 +9,23 @@ use super::Dialect;
 use super::error::DatabaseError;
 use super::name::{NameError, literal, quote};
 
-/// Version, name and SQL of each step, oldest first. A step that was released is never edited.
-const POSTGRES: [(i64, &str, &str); 1] = [(1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql"))];
-const SQLITE: [(i64, &str, &str); 1] = [(1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql"))];
+/// Version, name and SQL of a step.
+type Step = (i64, &'static str, &'static str);
+
+/// Oldest first. A step that was released is never edited. SQLite has one writer, so it has no splits.
+const POSTGRES: [Step; 2] = [
+    (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
+    (2, "split", include_str!("../../migrations/postgres/0002_split.sql")),
+];
+const SQLITE: [Step; 1] = [(1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql"))];
 
 /// The version this program works with.
-pub(super) const VERSION: i64 = POSTGRES[POSTGRES.len() - 1].0;
+pub(super) const fn version(dialect: Dialect) -> i64 {
+    match dialect {
+        Dialect::Postgres => POSTGRES[POSTGRES.len() - 1].0,
+        Dialect::Sqlite => SQLITE[SQLITE.len() - 1].0,
+    }
+}
 
 /// Serialises everyone who makes the ledger in one database. The number means nothing, it only has to be ours.
 pub(super) const MIGRATION_LOCK: i64 = 0x6171_7565_6475_6374;
@@ -22,7 +33,7 @@ pub(super) const MIGRATION_LOCK: i64 = 0x6171_7565_6475_6374;
 /// The migrator for a dialect. It takes no locks of its own: those would belong to the session, and a pooler may give
 /// the next statement to another one. Callers hold a transaction around it.
 pub(super) fn migrator(dialect: Dialect) -> Migrator {
-    let mut migrator = Migrator::with_migrations(steps(dialect).into_iter().map(migration).collect());
+    let mut migrator = Migrator::with_migrations(steps(dialect).iter().map(migration).collect());
     migrator.dangerous_set_table_name(match dialect {
         Dialect::Postgres => "aqueduct.migration",
         Dialect::Sqlite => "aqueduct_migration",
@@ -42,10 +53,11 @@ pub(super) fn newest(
     recorded: &[(i64, Vec<u8>)],
 ) -> Result<Option<i64>, DatabaseError> {
     let newest = recorded.last().map(|(version, _)| *version);
-    if let Some(found) = newest.filter(|&version| version > VERSION) {
-        return Err(DatabaseError::LedgerNewer { server: server.to_owned(), found, known: VERSION });
+    let known = version(dialect);
+    if let Some(found) = newest.filter(|&found| found > known) {
+        return Err(DatabaseError::LedgerNewer { server: server.to_owned(), found, known });
     }
-    let steps = steps(dialect).map(migration);
+    let steps: Vec<Migration> = steps(dialect).iter().map(migration).collect();
     for (version, checksum) in recorded {
         if steps.iter().any(|step| step.version == *version && *step.checksum != **checksum) {
             return Err(DatabaseError::LedgerAltered { server: server.to_owned(), version: *version });
@@ -54,14 +66,14 @@ pub(super) fn newest(
     Ok(newest)
 }
 
-fn steps(dialect: Dialect) -> [(i64, &'static str, &'static str); 1] {
+fn steps(dialect: Dialect) -> &'static [Step] {
     match dialect {
-        Dialect::Postgres => POSTGRES,
-        Dialect::Sqlite => SQLITE,
+        Dialect::Postgres => &POSTGRES,
+        Dialect::Sqlite => &SQLITE,
     }
 }
 
-fn migration((version, name, sql): (i64, &'static str, &'static str)) -> Migration {
+fn migration(&(version, name, sql): &Step) -> Migration {
     Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
 }
 
@@ -90,6 +102,7 @@ impl Setup {
                     "select on aqueduct.migration",
                     "select, insert, update on aqueduct.load",
                     "select, insert, delete on aqueduct.reject",
+                    "select, insert, update, delete on aqueduct.split",
                 ],
             ),
             (
@@ -97,6 +110,7 @@ impl Setup {
                 [
                     "select on aqueduct.migration",
                     "select on aqueduct.load",
+                    "select on aqueduct.split",
                     "select (load_id, record, line, byte_offset, field, code, message) on aqueduct.reject",
                 ],
             ),
@@ -135,7 +149,7 @@ pub fn setup_sql(setup: &Setup) -> Result<String, NameError> {
          execution_time bigint not null\n);\n\n",
     );
     for step in POSTGRES {
-        let checksum: String = migration(step).checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+        let checksum: String = migration(&step).checksum.iter().map(|byte| format!("{byte:02x}")).collect();
         sql.push_str(step.2);
         sql.push_str(&format!(
             "\ninsert into aqueduct.migration (version, description, success, checksum, execution_time)\n    \
@@ -157,10 +171,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_dialects_have_the_same_versions() {
-        let versions = |steps: [(i64, &str, &str); 1]| steps.map(|(version, ..)| version);
-        assert_eq!(versions(POSTGRES), versions(SQLITE));
-        assert_eq!(VERSION, 1);
+    fn versions_count_up_from_one() {
+        for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+            let versions: Vec<i64> = steps(dialect).iter().map(|step| step.0).collect();
+            assert_eq!(versions, (1..=version(dialect)).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use ddl::ddl;
 pub use error::{DatabaseError, Refusal, RefusalKind};
 pub use ledger_schema::{Setup, setup_sql};
 pub use name::{NameError, TableName, quote};
-pub use postgres::{CopyEncoder, CopyFormat, CopyTextEncoder, Postgres, PostgresLoad};
+pub use postgres::{BeginSplit, CopyEncoder, CopyFormat, CopyTextEncoder, Postgres, PostgresLoad, SplitRow};
 pub use secret::SecretError;
 pub use shape::{LiveColumn, LiveTable, LiveType, ShapeProblem, TableEncoding, TableKind, compare, written_columns};
 pub use sqlite::{Sqlite, SqliteLoad, SqliteRows, can_be_made};
@@ -281,6 +281,15 @@ impl Database {
         either!(self, inner => inner.undo(&load).await)
     }
 
+    /// Takes back a load on several connections that stopped half-way, so that its object can be loaded anew; `reason` is
+    /// kept with it. `false` when another process has it in hand.
+    pub async fn give_up(&mut self, load: &LoadRow, reason: &str) -> Result<bool, DatabaseError> {
+        match self {
+            Self::Postgres(inner) => Ok(inner.give_up(load, LoadState::Failed, Some(reason)).await?.is_some()),
+            Self::Sqlite(_) => Ok(true),
+        }
+    }
+
     /// Closes the connection in good order. Dropping the value does it the short way.
     pub async fn close(self) {
         either!(self, inner => inner.close().await);
@@ -366,8 +375,11 @@ fn within_failure_limits(rejects: &[StoredReject]) -> &[StoredReject] {
 }
 
 fn undo_obstacle(load: &LoadRow, table: Option<&LiveTable>) -> Option<String> {
-    if load.state != LoadState::Loaded {
-        return Some(format!("it is {}", load.state));
+    match load.state {
+        LoadState::Loaded => {}
+        // Half of it is in; whatever is of it goes.
+        LoadState::Loading => return None,
+        other => return Some(format!("it is {other}")),
     }
     let Some(table) = table else {
         return Some(format!("the table {} is gone", load.table));

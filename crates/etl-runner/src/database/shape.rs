@@ -92,6 +92,12 @@ impl LiveTable {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    /// As it will be when the load that makes it is over.
+    pub(crate) fn with_key(&self, pipeline: &Pipeline) -> Self {
+        let key = pipeline.schema.primary_key.clone();
+        Self { primary_key: key.clone(), keys: vec![key], ..self.clone() }
+    }
+
     /// How rows are encoded for this table. The live types decide; SQLite's have less to say than the fields.
     pub fn encoding(&self, pipeline: &Pipeline) -> TableEncoding {
         let live = |field: &Field| self.column(&field.name).map(|column| &column.column_type);

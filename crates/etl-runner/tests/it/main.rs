@@ -5,5 +5,6 @@
 mod cli;
 mod crash;
 mod database;
+mod parallel;
 mod sameness;
 mod types;

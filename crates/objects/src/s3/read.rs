@@ -20,7 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::{S3Store, bare_etag};
 use crate::directory::random;
 use crate::reader::Source;
-use crate::{Cause, ObjectMeta, ObjectReader, StoreError, Version};
+use crate::{Cause, ObjectMeta, ObjectReader, PartReader, StoreError, Version};
 
 /// Bytes of one request.
 pub(crate) const RANGE_BYTES: u64 = 4 << 20;
@@ -75,16 +75,26 @@ struct QueuedRange {
 
 impl S3Store {
     pub(crate) async fn reader(&self, meta: &ObjectMeta) -> Result<ObjectReader, StoreError> {
+        let reader = self.ranged(meta, 0..meta.size, RANGES_IN_FLIGHT).await?;
+        Ok(ObjectReader::new(Source::S3(reader), self.uri_of(&meta.key), meta.clone()))
+    }
+
+    /// Several parts are read at once, so each has one request in flight.
+    pub(crate) async fn part(&self, meta: &ObjectMeta, range: Range<u64>) -> Result<PartReader, StoreError> {
+        let reader = self.ranged(meta, range.clone(), 1).await?;
+        Ok(PartReader::new(Source::S3(reader), self.uri_of(&meta.key), meta.clone(), range))
+    }
+
+    async fn ranged(&self, meta: &ObjectMeta, range: Range<u64>, in_flight: usize) -> Result<RangedRead, StoreError> {
         let spare = Spare::default();
         let fetch =
             Fetch { store: self.clone(), meta: meta.clone(), uri: self.uri_of(&meta.key), spare: spare.clone() };
         // The first answer comes before the reader, so that a missing right or a changed object is reported at once.
-        let first = fetch.open_first().await?;
+        let first = fetch.open_first(range.clone()).await?;
         let (queue, ranges) = mpsc::channel(1);
-        let uri = fetch.uri.clone();
-        let work = tokio::spawn(read_ahead(Arc::new(fetch), first, queue)).abort_handle();
-        let reader = RangedRead { ranges, current: None, chunk: Vec::new(), taken: 0, left: meta.size, spare, work };
-        Ok(ObjectReader::new(Source::S3(reader), uri, meta.clone()))
+        let left = range.end - range.start;
+        let work = tokio::spawn(read_ahead(Arc::new(fetch), range, in_flight, first, queue)).abort_handle();
+        Ok(RangedRead { ranges, current: None, chunk: Vec::new(), taken: 0, left, spare, work })
     }
 }
 
@@ -132,13 +142,19 @@ impl Drop for RangedRead {
 }
 
 /// Starts one range after the other, as the reader frees the permits of those it has read.
-async fn read_ahead(fetch: Arc<Fetch>, first: ByteStream, queue: mpsc::Sender<QueuedRange>) {
-    let permits = Arc::new(Semaphore::new(RANGES_IN_FLIGHT));
+async fn read_ahead(
+    fetch: Arc<Fetch>,
+    range: Range<u64>,
+    in_flight: usize,
+    first: ByteStream,
+    queue: mpsc::Sender<QueuedRange>,
+) {
+    let permits = Arc::new(Semaphore::new(in_flight));
     let mut tasks = JoinSet::new(); // ends its tasks with itself
     let mut first = Some(first);
-    let mut start = 0;
-    while start < fetch.meta.size {
-        let end = fetch.meta.size.min(start + RANGE_BYTES);
+    let mut start = range.start;
+    while start < range.end {
+        let end = range.end.min(start + RANGE_BYTES);
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let (sender, chunks) = mpsc::channel((RANGE_BYTES / CHUNK_BYTES as u64) as usize + 1);
         let (fetch, opened) = (Arc::clone(&fetch), first.take());
@@ -168,8 +184,8 @@ enum Stop {
 
 impl Fetch {
     /// The body of the first range, with the tries every range has.
-    async fn open_first(&self) -> Result<ByteStream, StoreError> {
-        let range = 0..self.meta.size.min(RANGE_BYTES);
+    async fn open_first(&self, whole: Range<u64>) -> Result<ByteStream, StoreError> {
+        let range = whole.start..whole.end.min(whole.start + RANGE_BYTES);
         let mut tries = 0;
         loop {
             match self.open(range.clone()).await {

@@ -3,6 +3,17 @@
 use super::{Grammar, count_line_ends, line_end};
 use crate::encoding::{Encoding, FromUtf16};
 
+/// A place between two records of an object, where reading can begin without what stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Offset of the next byte in the decompressed object, before character decoding.
+    pub offset: u64,
+    /// Physical line of that byte; the first line of the object is 1.
+    pub line: u64,
+    /// Number of the next data record; the first of the object is 1.
+    pub record: u64,
+}
+
 /// Bytes of whole records, decoded together by one worker.
 #[derive(Debug)]
 pub struct Block {
@@ -34,6 +45,12 @@ impl Block {
 
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Whether its last record was given up because more of it than the limit follows: bytes behind the block had a say
+    /// in what it holds.
+    pub fn looked_ahead(&self) -> bool {
+        self.last == LastRecord::OverLimit
     }
 
     /// Gives the buffer back for [`Cutter::recycle`].
@@ -140,6 +157,17 @@ impl Cutter {
             dropped: 0,
             spare: Vec::new(),
         }
+    }
+
+    /// Begins between two records of an object. `encoding` is the one its beginning was found to have.
+    pub(crate) fn at(grammar: Grammar, encoding: Encoding, limit: usize, position: Position) -> Self {
+        let Position { offset, line, record } = position;
+        Self { begun: true, offset, line, record, ..Self::new(grammar, encoding, limit, false) }
+    }
+
+    /// Where the next block begins.
+    pub fn position(&self) -> Position {
+        Position { offset: self.offset, line: self.line, record: self.record }
     }
 
     /// Leaves out the first line, whatever it holds. Positions count it.

@@ -20,10 +20,10 @@ mod header;
 mod open;
 mod sniff;
 
-pub use cut::{Block, Cutter, LastRecord};
+pub use cut::{Block, Cutter, LastRecord, Position};
 pub use decode::{Decoded, Decoder};
 pub use header::{HeaderError, read_header};
-pub use open::{OpenError, Opened};
+pub use open::{Format, OpenError, Opened};
 use sniff::{hinted_delimiter, sniff_delimiter};
 
 use crate::pipeline::Dialect;

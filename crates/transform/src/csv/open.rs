@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 
-use super::{Block, Cutter, Grammar, HeaderError, hinted_delimiter, read_header, sniff_delimiter};
+use super::{Block, Cutter, Position, Grammar, HeaderError, hinted_delimiter, read_header, sniff_delimiter};
 use crate::encoding::Encoding;
 use crate::pipeline::Pipeline;
 
@@ -33,6 +33,22 @@ pub enum OpenError {
     Read(#[source] io::Error),
 }
 
+/// How an object's bytes are records, as its beginning told: the grammar with the delimiter, the encoding with the byte
+/// order, the largest record in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Format {
+    grammar: Grammar,
+    encoding: Encoding,
+    limit: usize,
+}
+
+impl Format {
+    /// The largest record in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
 /// A stream of which the header was read.
 #[derive(Debug)]
 pub struct Opened<R> {
@@ -42,6 +58,8 @@ pub struct Opened<R> {
     ended: bool,
     bytes: u64,
     grammar: Grammar,
+    encoding: Encoding,
+    limit: usize,
     header: Option<Vec<String>>,
     is_sniffed: bool,
     hint: Option<u8>,
@@ -97,7 +115,20 @@ impl<R: Read> Opened<R> {
         }
         let bytes = sample.len() as u64;
         let skipped = u64::from(hint.is_some());
-        let mut opened = Self { source, cutter, chunk, ended, bytes, grammar, header: None, is_sniffed, hint, skipped };
+        let mut opened = Self {
+            source,
+            cutter,
+            chunk,
+            ended,
+            bytes,
+            grammar,
+            encoding,
+            limit: pipeline.limits.record,
+            header: None,
+            is_sniffed,
+            hint,
+            skipped,
+        };
         while with_header && opened.header.is_none() {
             let Some(block) = opened.next_block().map_err(OpenError::Read)? else {
                 let line = opened.cutter.line();
@@ -109,6 +140,26 @@ impl<R: Read> Opened<R> {
             opened.skipped += skipped;
         }
         Ok(opened)
+    }
+
+    /// Begins at a place another pass over the object came by. `source` gives the bytes from there on; what the object's
+    /// beginning told is in `format`.
+    pub fn at(source: R, format: Format, position: Position) -> Self {
+        let Format { grammar, encoding, limit } = format;
+        Self {
+            source,
+            cutter: Cutter::at(grammar, encoding, limit, position),
+            chunk: vec![0; CHUNK],
+            ended: false,
+            bytes: 0,
+            grammar,
+            encoding,
+            limit,
+            header: None,
+            is_sniffed: false,
+            hint: None,
+            skipped: 0,
+        }
     }
 
     /// The next block of whole records; `None` at the end.
@@ -138,6 +189,16 @@ impl<R: Read> Opened<R> {
 impl<R> Opened<R> {
     pub fn grammar(&self) -> Grammar {
         self.grammar
+    }
+
+    /// What it takes to go on reading in the middle.
+    pub fn format(&self) -> Format {
+        Format { grammar: self.grammar, encoding: self.encoding, limit: self.limit }
+    }
+
+    /// Where the next block begins.
+    pub fn position(&self) -> Position {
+        self.cutter.position()
     }
 
     /// The labels, when the dialect has a header.

@@ -235,7 +235,7 @@ impl Postgres {
         Ok(lacks)
     }
 
-    pub(in super::super) async fn describe(&mut self, table: &TableName) -> Result<Option<LiveTable>, DatabaseError> {
+    pub(crate) async fn describe(&mut self, table: &TableName) -> Result<Option<LiveTable>, DatabaseError> {
         let mut session = self.read(Doing::Describe(table)).await?;
         let found = session.describe(table).await?;
         self.done(session).await?;

@@ -53,7 +53,7 @@ pub(super) struct Ending<'a> {
 }
 
 /// Counts fit: no object holds 2^63 records.
-fn signed(count: u64) -> i64 {
+pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -95,10 +95,11 @@ fn load_row(row: &PgRow) -> Result<LoadRow, DatabaseError> {
         permanent: get(row, "permanent")?,
         replaced_by: get(row, "replaced_by")?,
         note: serde_json::from_str(&get::<String>(row, "note")?).map_err(|_| unknown("note"))?,
+        splits: None,
     })
 }
 
-fn reject_line(row: &PgRow) -> Result<RejectLine, DatabaseError> {
+pub(super) fn reject_line(row: &PgRow) -> Result<RejectLine, DatabaseError> {
     let number = |column: &str| get::<i64>(row, column).map(i64::unsigned_abs);
     Ok(RejectLine {
         line: number("line")?,
@@ -115,7 +116,20 @@ impl Session {
         &mut self,
         query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     ) -> Result<Vec<LoadRow>, DatabaseError> {
-        self.rows(query, Doing::ReadLedger).await?.iter().map(load_row).collect()
+        let rows = self.rows(query, Doing::ReadLedger).await?;
+        let mut loads = rows.iter().map(load_row).collect::<Result<Vec<_>, _>>()?;
+        for load in &mut loads {
+            if load.state == LoadState::Loading {
+                self.sum_splits(load).await?;
+            }
+        }
+        Ok(loads)
+    }
+
+    /// Deletes the rows of a load by their lineage.
+    pub(super) async fn delete_load(&mut self, table: &TableName, id: i64) -> Result<u64, DatabaseError> {
+        let delete = built(format!("delete from {} where \"{LOAD_ID}\" = $1", table.quoted())).bind(id);
+        self.run(delete, Doing::Delete(table)).await
     }
 
     /// The live load of an object in a table.
@@ -216,7 +230,8 @@ impl Postgres {
     ) -> Result<Vec<LoadRow>, DatabaseError> {
         let sql = format!(
             "select {LOAD} from aqueduct.load l \
-             where table_schema = $1 and table_name = $2 and object_uri = any ($3) and (state = 'loaded' or id = ( \
+             where table_schema = $1 and table_name = $2 and object_uri = any ($3) \
+                 and (state in ('loaded', 'loading') or id = ( \
                  select max(n.id) from aqueduct.load n where n.table_schema = l.table_schema \
                  and n.table_name = l.table_name and n.object_uri = l.object_uri \
                  and n.object_version = l.object_version)) \
@@ -311,7 +326,7 @@ impl Postgres {
         self.reject_rows(load, after, limit, false).await?.iter().map(reject_line).collect()
     }
 
-    pub(in super::super) async fn rejects(
+    pub(crate) async fn rejects(
         &mut self,
         load: i64,
         after: u64,
@@ -356,6 +371,10 @@ impl Postgres {
     }
 
     pub(in super::super) async fn undo(&mut self, load: &LoadRow) -> Result<Undone, DatabaseError> {
+        if load.state == LoadState::Loading {
+            let undone = self.give_up(load, LoadState::Undone, None).await?;
+            return undone.ok_or_else(|| DatabaseError::Busy { doing: format!("undo load {}", load.id) });
+        }
         let mut session = self.write(Doing::WriteLedger).await?;
         if !session.lock_object(&load.table, &load.object.uri, false).await? {
             self.roll_back(session).await;
@@ -367,8 +386,7 @@ impl Postgres {
             let reason = "another process changed it at this moment".into();
             return Err(DatabaseError::NotUndoable { id: load.id, state: load.state, reason });
         }
-        let delete = built(format!("delete from {} where \"{LOAD_ID}\" = $1", load.table.quoted())).bind(load.id);
-        let deleted = session.run(delete, Doing::Delete(&load.table)).await?;
+        let deleted = session.delete_load(&load.table, load.id).await?;
         if deleted == 0 && load.counts.loaded > 0 && session.has_rows_without_load(&load.table).await? {
             self.roll_back(session).await;
             return Err(DatabaseError::RowsWithoutLoad { load: load.id, table: load.table.to_string() });

@@ -23,7 +23,7 @@ const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const BINARY_TRAILER: &[u8] = b"\xff\xff";
 
 /// How long the server may take to notice that the connection of a lost COMMIT is gone.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the bytes of a segment are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,28 +38,29 @@ pub enum CopyFormat {
 #[derive(Debug)]
 pub struct PostgresLoad {
     /// Absent while a segment runs, and after a failure.
-    session: Option<Session>,
-    copy: Option<Copying>,
-    id: i64,
-    table: TableName,
-    object_uri: String,
-    replaced: Replaced,
-    rows: u64,
-    rejects: u64,
-    created: Option<Created>,
-    table_oid: Option<u32>,
+    pub(super) session: Option<Session>,
+    pub(super) copy: Option<Copying>,
+    pub(super) id: i64,
+    pub(super) table: TableName,
+    pub(super) object_uri: String,
+    pub(super) replaced: Replaced,
+    pub(super) rows: u64,
+    pub(super) rejects: u64,
+    pub(super) created: Option<Created>,
+    pub(super) table_oid: Option<u32>,
 }
 
+/// A table this load made, and what is to follow its rows.
 #[derive(Debug)]
-struct Created {
-    ddl: TableDdl,
-    key: Vec<String>,
+pub(super) struct Created {
+    pub(super) ddl: TableDdl,
+    pub(super) key: Vec<String>,
 }
 
 /// A COPY in progress. The connection is away in a task of its own, so the next block is prepared while the last one
 /// is on its way.
 #[derive(Debug)]
-struct Copying {
+pub(super) struct Copying {
     feed: mpsc::Sender<Feed>,
     spent: mpsc::UnboundedReceiver<Vec<u8>>,
     task: JoinHandle<(Session, Result<u64, sqlx::Error>)>,
@@ -172,8 +173,9 @@ impl Postgres {
         session.run(wait, doing).await?;
         let row = session.load_by_id(load.id).await?;
         self.done(session).await?;
-        // Whatever became of it later: a row of this id is only ever seen once it is committed.
-        Ok(row.is_some())
+        // Whatever became of it later: a row of this id is only ever seen once it is committed, as `loading` when the load
+        // runs on several connections.
+        Ok(row.is_some_and(|row| row.state != LoadState::Loading))
     }
 }
 
@@ -191,7 +193,7 @@ impl Session {
             .bind(ids),
             Replaces::Table => statement(
                 "update aqueduct.load set state = 'replaced' \
-                 where table_schema = $1 and table_name = $2 and state = 'loaded' returning id, loaded",
+                 where table_schema = $1 and table_name = $2 and state in ('loaded', 'loading') returning id, loaded",
             )
             .bind(new.table.schema())
             .bind(new.table.name()),
@@ -224,11 +226,11 @@ impl Session {
 }
 
 impl PostgresLoad {
-    pub(in super::super) fn id(&self) -> i64 {
+    pub(crate) fn id(&self) -> i64 {
         self.id
     }
 
-    fn session(&mut self) -> Result<&mut Session, DatabaseError> {
+    pub(super) fn session(&mut self) -> Result<&mut Session, DatabaseError> {
         let over = || DatabaseError::Driver { doing: "go on with a load".into(), kind: "its transaction is over" };
         self.session.as_mut().ok_or_else(over)
     }
@@ -390,7 +392,7 @@ impl PostgresLoad {
     }
 
     /// Fewer rows than were sent are a trigger's doing, if there is one.
-    async fn name_triggers(&mut self, error: DatabaseError, sent: u64) -> DatabaseError {
+    pub(super) async fn name_triggers(&mut self, error: DatabaseError, sent: u64) -> DatabaseError {
         let (table, taken) = (self.table.clone(), self.rows);
         let Ok(session) = self.session() else { return error };
         match session.row_triggers(&table).await {
@@ -402,7 +404,7 @@ impl PostgresLoad {
     }
 
     /// A deferred constraint speaks at commit, when no table is being worked on.
-    fn with_deferred_table(&self, error: DatabaseError) -> DatabaseError {
+    pub(super) fn with_deferred_table(&self, error: DatabaseError) -> DatabaseError {
         match error {
             DatabaseError::Refused(mut refusal) => {
                 if refusal.table == "the table" {
@@ -415,7 +417,7 @@ impl PostgresLoad {
     }
 
     /// The key, index and statistics of a table made by this load.
-    async fn complete_table(&mut self) -> Result<(), DatabaseError> {
+    pub(super) async fn complete_table(&mut self) -> Result<(), DatabaseError> {
         let Some(Created { ddl, key }) = self.created.take() else { return Ok(()) };
         let table = self.table.clone();
         for sql in ddl.finish {

@@ -4,6 +4,7 @@ mod catalog;
 mod copy;
 mod ledger;
 mod load;
+mod split;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use tracing::{debug, warn};
 
 pub use copy::{CopyEncoder, CopyTextEncoder};
 pub use load::{CopyFormat, PostgresLoad};
+pub use split::{BeginSplit, SplitRow};
 
 use super::error::{DatabaseError, Doing, Whom, of_postgres};
-use super::ledger_schema::{MIGRATION_LOCK, Setup, VERSION, migrator, newest};
+use super::ledger_schema::{MIGRATION_LOCK, Setup, migrator, newest, version};
 use super::secret::{self, Secret};
 use super::url::{PostgresUrl, server_name};
 use super::{Dialect, TableName};
@@ -38,6 +40,9 @@ const BEGIN_WRITE: &str = "begin; set local lock_timeout = '10s'; set local stat
 const FORGET_STATEMENTS: &str = "do $$ declare known text; begin \
     for known in select name from pg_catalog.pg_prepared_statements where name like 'sqlx\\_s\\_%' loop \
     execute format('deallocate %I', known); end loop; end $$";
+
+/// The ledger's version this program works with.
+const VERSION: i64 = version(Dialect::Postgres);
 
 /// A PostgreSQL server and the one connection to it.
 pub struct Postgres {
@@ -156,6 +161,18 @@ impl Postgres {
         };
         database.idle = Some(database.establish().await?);
         Ok(database)
+    }
+
+    /// The same server for a connection of its own, which is opened at its first use.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            url: self.url.clone(),
+            secret_id: self.secret_id.clone(),
+            secret: self.secret.clone(),
+            server: Arc::clone(&self.server),
+            user: Arc::clone(&self.user),
+            idle: None,
+        }
     }
 
     /// Opens a connection. When the server refuses the credentials of a secret, the secret is read once more: it may

@@ -85,6 +85,7 @@ fn load_row(row: &SqliteRow) -> Result<LoadRow, DatabaseError> {
         permanent: get::<i64>(row, "permanent")? != 0,
         replaced_by: get(row, "replaced_by")?,
         note: serde_json::from_str(&get::<String>(row, "note")?).map_err(|_| unknown("note"))?,
+        splits: None,
     })
 }
 

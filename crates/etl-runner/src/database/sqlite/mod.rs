@@ -21,7 +21,7 @@ pub use load::SqliteLoad;
 pub use rows::SqliteRows;
 
 use super::error::{DatabaseError, Doing, of_sqlite};
-use super::ledger_schema::{VERSION, migrator, newest};
+use super::ledger_schema::{migrator, newest, version};
 use super::{Dialect, Lack};
 
 /// How long a writer waits for another one before it says busy.
@@ -213,7 +213,7 @@ impl Sqlite {
     }
 
     pub(super) async fn ensure_ledger(&mut self) -> Result<(), DatabaseError> {
-        if self.ledger_version().await? == Some(VERSION) {
+        if self.ledger_version().await? == Some(version(Dialect::Sqlite)) {
             return Ok(());
         }
         let doing = Doing::MakeLedger;
