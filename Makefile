@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-docs lint test-tools bench static audit
+.PHONY: help demo test check check-docs lint test-tools bench bench-peers static audit
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,11 +30,14 @@ lint:
 test-tools: ## install PostgreSQL and the AWS emulator for the tests, unless they are here
 	@scripts/install-test-tools.sh
 
-bench: ## measure against psql \copy, then each stage on one core
+bench: ## measure beside psql \copy and the peers that are installed, then each stage on one core
 	$(CARGO) build --release --locked -p ingest -p etl-runner
 	python3 benches/run.py
 	@target/release/ingest generate customers --rows 1000000 --seed 1 --out target/bench-customers.csv
 	$(CARGO) bench --locked -p etl-runner --bench stages -- $(CURDIR)/target/bench-customers.csv $(CURDIR)/benches/customers.toml
+
+bench-peers: ## install the programs `make bench` compares with, below .cache/bench; none of them is needed
+	@benches/install-peers.sh
 
 static: ## build the binaries that are shipped: small, static, for this machine's processor
 	@scripts/static.sh

@@ -1,217 +1,177 @@
 #!/usr/bin/env python3
-"""End to end: customers into PostgreSQL with every transform on, beside psql \\copy of the same raw file in the same run.
+"""End to end: Aqueduct beside what people use instead, in turns, round by round.
 
-    make bench                                   1,000,000 rows, 5 rounds
-    python3 benches/run.py --rows 5000000 --rounds 3
+    make bench                                            the usual cases, 1,000,000 rows, 5 rounds
+    python3 benches/run.py --case transform --rows 100000 --rounds 2
+    python3 benches/run.py --case huge --gigabytes 10     room for 35 GB on the disk
+    python3 benches/run.py --list
 
-Starts a throwaway PostgreSQL with default durability (fsync on) on 127.0.0.1, makes the data with `ingest generate`,
-and runs the contestants in turn, so that a machine that slows down slows them all. Both write into an existing table
-with a primary key. Prints the median and spread of wall seconds, client CPU, server CPU and peak resident memory, and
-the ratio to psql of the same round. After each round the tables are compared: the counts must agree.
+Starts servers of its own on 127.0.0.1 and removes them. Peers that are not installed are named and left out;
+`make bench-peers` installs them. How to read the figures: docs/performance.md.
 """
 
 import argparse
+import datetime
 import json
 import os
 import platform
-import pwd
 import resource
-import shutil
 import signal
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = ROOT / "target" / "release"
+import table
+from cases import CASES, USUAL, Bench, Lost
+from contestants import BIN, Loaders, Skipped, versions
+from server import Postgres
 
-RAW_TABLE = """create table {name} (id bigint primary key, title text, firstname varchar(40), lastname varchar(40),
- status varchar(16), email text, age integer, balance numeric(14,2), signup_date date, last_seen timestamptz,
- country varchar(2), notes text)"""
-
-
-def newest_pg_bin():
-    if os.environ.get("PG_BIN"):
-        return Path(os.environ["PG_BIN"])
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name))
-    if not found:
-        sys.exit("no PostgreSQL server found: run `make test-tools`, or set PG_BIN")
-    return found[-1]
+METER = Path(__file__).resolve().parent / "meter.py"
+# A run that takes longer hangs.
+LONGEST = 3600
 
 
-class Server:
-    """A cluster of its own, stopped by its own pid and removed at the end."""
-
-    def __init__(self, folder):
-        self.bin = newest_pg_bin()
-        self.data = folder / "data"
-        self.port = free_port()
-        user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-        entry = pwd.getpwnam(user)
-        self.data.mkdir()
-        os.chmod(folder, 0o755)
-        if os.getuid() == 0:
-            shutil.chown(self.data, user)
-        self.run_as = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
-        subprocess.run(
-            [self.bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"],
-            check=True, stdout=subprocess.DEVNULL, cwd="/", **self.run_as)
-        self.process = subprocess.Popen(
-            [self.bin / "postgres", "-D", self.data, "-p", str(self.port), "-c", "listen_addresses=127.0.0.1",
-             "-c", "unix_socket_directories="],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **self.run_as)
-        for _ in range(600):
-            if subprocess.run(self.psql_command("select 1"), env=self.env(), capture_output=True).returncode == 0:
-                break
-            time.sleep(0.05)
-        else:
-            sys.exit("the benchmark's PostgreSQL did not start")
-        self.version = self.psql("show server_version")
-
-    def env(self):
-        return dict(os.environ, PGHOST="127.0.0.1", PGPORT=str(self.port), PGUSER="postgres", PGDATABASE="postgres",
-                    DATABASE_URL=f"postgres://postgres@127.0.0.1:{self.port}/postgres")
-
-    def psql_command(self, sql):
-        return [self.bin / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]
-
-    def psql(self, sql):
-        done = subprocess.run(self.psql_command(sql), env=self.env(), capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"psql failed: {done.stderr}")
-        return done.stdout.strip()
-
-    def cpu_seconds(self):
-        """CPU of the postmaster, its live children and those it has reaped."""
-        tick = os.sysconf("SC_CLK_TCK")
-
-        def stat(pid):
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            return int(fields[1]), [int(value) for value in fields[11:15]]
-
-        total = sum(stat(self.process.pid)[1])
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    parent, times = stat(entry)
-                except OSError:
-                    continue
-                if parent == self.process.pid:
-                    total += times[0] + times[1]
-        return total / tick
-
-    def stop(self):
-        self.process.send_signal(signal.SIGQUIT)
-        self.process.wait()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def timed(server, command, env):
-    """Wall, client CPU, server CPU and peak resident MiB of one command."""
-    server.psql("checkpoint")
-    before_server = server.cpu_seconds()
-    started = time.monotonic()
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - started
-    time.sleep(0.3)  # until the postmaster has reaped the session's process, whose CPU is counted only then
-    process.returncode = os.waitstatus_to_exitcode(status)
+def measure(contestant, command, server, folder):
+    """One run, in figures. Ends the benchmark when ours or psql fails; raises `Skipped` when a peer does."""
+    contestant.reset()
+    if server:
+        server.settle()
+    result, log = folder / "meter.txt", folder / "output.txt"
+    before = server.cpu_seconds() if server else None
+    with open(log, "wb") as output:
+        # A session of its own, so that whatever it started can be stopped with it.
+        process = subprocess.Popen([sys.executable, "-I", "-S", METER, result, *command], env=contestant.environment,
+                                   stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, start_new_session=True)
+        try:
+            process.wait(LONGEST)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
     if process.returncode:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{output.decode(errors='replace')}")
-    return {
-        "wall": wall,
-        "client_cpu": usage.ru_utime + usage.ru_stime,
-        "server_cpu": server.cpu_seconds() - before_server,
-        "rss_mib": usage.ru_maxrss / 1024,
-    }
+        sys.exit(f"{contestant.name} did not start:\n{log.read_text(errors='replace')}")
+    if server:
+        time.sleep(0.3)  # sessions that are about to end still use CPU
+    status, wall, client, peak = result.read_text().split()
+    if int(status):
+        said = log.read_text(errors="replace").strip()[-1500:]
+        if contestant.peer:
+            raise Skipped(f"failed with exit code {status}: {said}")
+        sys.exit(f"{contestant.name} failed with exit code {status}:\n{said}")
+    served = server.cpu_seconds() - before if server else None
+    return {"wall": float(wall), "client_cpu": float(client), "server_cpu": served, "cpu": float(client) + (served or 0),
+            "rss_mib": int(peak) / 1024}
+
+
+def play(case, options, folder):
+    """All rounds of a case. Who begins changes with the round, so that no place in the order favours anyone."""
+    runs = {contestant.name: [] for contestant in case.contestants}
+    remarks, failed = {}, set()
+    for number in range(case.rounds):
+        turn = number % len(case.contestants)
+        for contestant in case.contestants[turn:] + case.contestants[:turn]:
+            if contestant.name in failed or contestant.slow and number >= options.slow_rounds:
+                continue
+            command = contestant.command(number) if callable(contestant.command) else contestant.command
+            try:
+                figures = measure(contestant, command, case.server, folder)
+            except Skipped as problem:
+                failed.add(contestant.name)
+                remarks[contestant.name] = str(problem)
+                print(f"{case.name}: {contestant.name} {problem}", file=sys.stderr)
+                continue
+            remark = contestant.check(contestant)
+            if remark:
+                remarks[contestant.name] = remark
+            runs[contestant.name].append({"round": number, **figures})
+            print(f"{case.name} {number + 1}/{case.rounds}  {contestant.name}: {figures['wall']:.3f} s", file=sys.stderr)
+    return {"name": case.name, "title": case.title, "amount": case.amount, "unit": case.unit, "against": case.against,
+            "contestants": runs, "remarks": remarks}
+
+
+def machine():
+    processor = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        system = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        system = "Linux"
+    return {"cpu": processor, "cores": len(os.sched_getaffinity(0)), "architecture": platform.machine(),
+            "kernel": platform.release(), "system": system, "memory_gib": round(memory / 2**30)}
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def names(known):
+        def split(text):
+            chosen = [name for name in text.split(",") if name]
+            unknown = [name for name in chosen if name not in known]
+            if unknown:
+                raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
+            return chosen
+        return split
+
+    def positive(text):
+        if int(text) < 1:
+            raise argparse.ArgumentTypeError("at least 1")
+        return int(text)
+    parser.add_argument("--case", type=names(CASES), default=list(USUAL), metavar="NAME[,NAME]",
+                        help=f"default: {','.join(USUAL)}")
+    parser.add_argument("--rows", type=positive, default=1_000_000, help="records of the customers file")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--peers", type=names(Loaders.KNOWN), default=list(Loaders.KNOWN), metavar="NAME[,NAME]",
+                        help="only these of the peers; an empty text for none")
+    parser.add_argument("--slow-rounds", type=positive, default=2, help="rounds the slow peers take part in: all but duckdb")
+    parser.add_argument("--gigabytes", type=float, default=10, help="size of the file of `huge`")
+    parser.add_argument("--mebibytes", type=positive, default=1024, help="size of the large file of `s3`")
+    parser.add_argument("--json", metavar="FILE", help="write every figure here; table.py makes Markdown of it")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    return parser.parse_args()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="write the figures here too")
-    options = parser.parse_args()
+    options = parse()
+    if options.list:
+        print("\n".join(CASES))
+        return
     for name in ("ingest", "etl-runner"):
         if not (BIN / name).exists():
-            sys.exit(f"{BIN / name} is missing: run `cargo build --release`")
+            sys.exit(f"{name} is missing: cargo build --release --locked -p ingest -p etl-runner")
+    # Ended from outside, the servers are stopped all the same.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
+    figures = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(" ", "minutes"), "machine": machine(),
+               "versions": versions(), "options": {"rows": options.rows, "rounds": options.rounds}, "cases": []}
     with tempfile.TemporaryDirectory(prefix="aqueduct-bench-") as name:
-        folder = Path(name)
-        data = folder / "customers.csv"
-        subprocess.run([BIN / "ingest", "generate", "customers", "--rows", str(options.rows), "--seed", "1",
-                        "--out", data], check=True, stderr=subprocess.DEVNULL)
-        server = Server(folder)
+        bench = Bench(options, Path(name))
+        print(table.machine_line(figures))
+        if bench.loaders.missing:
+            print(f"not installed and left out: {', '.join(bench.loaders.missing)} (make bench-peers)")
         try:
-            figures = rounds(server, data, options)
+            for name in options.case:
+                try:
+                    for case in CASES[name](bench):
+                        figures["cases"].append(play(case, options, bench.folder))
+                        print("\n" + "\n".join(table.as_text(figures["cases"][-1])), flush=True)
+                        if isinstance(case.server, Postgres):
+                            figures["versions"]["postgresql"] = case.server.version
+                        if options.json:
+                            Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+                except Skipped as reason:
+                    print(f"\n{name}: left out: {reason}", flush=True)
+                except Lost as problem:
+                    sys.exit(f"{name}: {problem}")
+        except KeyboardInterrupt:
+            sys.exit(130)
         finally:
-            server.stop()
-        show(figures, data.stat().st_size, server.version, options)
-
-
-def rounds(server, data, options):
-    env = server.env()
-    pipeline = ROOT / "benches" / "customers.toml"
-    server.psql(RAW_TABLE.format(name="raw_customer"))
-    # The first load makes our table and the ledger; the rounds run against what it made, as every later load does.
-    seed = data.with_name("one.csv")
-    with open(data, "rb") as source:
-        seed.write_bytes(source.readline() + source.readline())
-    subprocess.run([BIN / "etl-runner", "run", pipeline, seed], env=env, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    table = server.psql("select table_schema || '.' || table_name from aqueduct.load limit 1")
-    contestants = {
-        "psql \\copy": (
-            [server.bin / "psql", "-Xq", "-c", f"\\copy raw_customer from '{data}' with (format csv, header)"],
-            "truncate raw_customer"),
-        "aqueduct": (
-            [BIN / "etl-runner", "run", "--quiet", pipeline, data],
-            f"truncate {table}; truncate aqueduct.load, aqueduct.reject restart identity"),
-    }
-    counts = {"psql \\copy": "select count(*) from raw_customer", "aqueduct": f"select count(*) from {table}"}
-    figures = {name: [] for name in contestants}
-    for _ in range(options.rounds):
-        for name, (command, reset) in contestants.items():
-            server.psql(reset)
-            figures[name].append(timed(server, command, env))
-            found = int(server.psql(counts[name]))
-            if found != options.rows:
-                sys.exit(f"{name} left {found} of {options.rows} rows")
-    return figures
-
-
-def show(figures, size, version, options):
-    print(f"{options.rows:,} customers, {size / 1e6:.0f} MB, {options.rounds} rounds, PostgreSQL {version}, "
-          f"{os.cpu_count()} cores, {platform.machine()}")
-    print(f"{'':14}{'wall s':>8}{'min-max':>14}{'client CPU':>12}{'server CPU':>12}{'peak RSS':>11}{'rows/s':>11}"
-          f"{'wall ÷ psql':>13}{'server CPU ÷ psql':>19}")
-    base = figures["psql \\copy"]
-    summary = {}
-    for name, runs in figures.items():
-        def median(key, runs=runs):
-            return statistics.median(run[key] for run in runs)
-        walls = [run["wall"] for run in runs]
-        wall_ratio = statistics.median(run["wall"] / psql["wall"] for run, psql in zip(runs, base))
-        server_ratio = statistics.median(run["server_cpu"] / psql["server_cpu"] for run, psql in zip(runs, base))
-        spread = f"{min(walls):.2f}-{max(walls):.2f}"
-        print(f"{name:14}{median('wall'):8.2f}{spread:>14}{median('client_cpu'):12.2f}{median('server_cpu'):12.2f}"
-              f"{max(run['rss_mib'] for run in runs):8.1f} MiB{options.rows / median('wall'):11,.0f}"
-              f"{wall_ratio:13.2f}{server_ratio:19.2f}")
-        summary[name] = {"runs": runs, "wall_ratio": wall_ratio, "server_cpu_ratio": server_ratio}
-    if options.json:
-        Path(options.json).write_text(json.dumps(
-            {"rows": options.rows, "bytes": size, "postgresql": version, "cores": os.cpu_count(),
-             "machine": platform.machine(), "figures": summary}, indent=1) + "\n")
+            bench.stop()
 
 
 if __name__ == "__main__":
