@@ -174,7 +174,7 @@ def versions():
         "dlt": package("dlt", "dlt"),
         "pyarrow": package("dlt", "pyarrow"),
         "sling": first_line(tool("sling") or "sling", "--version").removeprefix("Version: "),
-        "pgloader": first_line("pgloader", "--version").removeprefix("pgloader version "),
+        "pgloader": first_line("pgloader", "--version").removeprefix("pgloader version ").strip("\""),
         "s5cmd": first_line(environment_of("s3", "s5cmd") or "s5cmd", "version"),
         "boto3": package("s3", "boto3"),
         "aws cli": package("s3", "awscli"),

@@ -73,8 +73,8 @@ def uncleaned():
 def customers(ingest, path, rows, dirty=0.0):
     """Written by `ingest generate`; gives the number of dirty rows."""
     made = subprocess.run([ingest, "generate", "customers", "--rows", str(rows), "--seed", "1", "--dirty", str(dirty),
-                           "--out", path], check=True, stderr=subprocess.PIPE, text=True)
-    return json.loads(made.stderr)["dirty_rows"]
+                           "--out", path, "--json"], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(made.stdout)["dirty_rows"]
 
 
 def records(path):

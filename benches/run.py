@@ -3,7 +3,7 @@
 
     make bench                                            the usual cases, 1,000,000 rows, 5 rounds
     python3 benches/run.py --case transform --rows 100000 --rounds 2
-    python3 benches/run.py --case huge --gigabytes 10     room for 35 GB on the disk
+    python3 benches/run.py --case huge --gigabytes 10     wants 27 GB of disk
     python3 benches/run.py --list
 
 Starts servers of its own on 127.0.0.1 and removes them. Peers that are not installed are named and left out;
