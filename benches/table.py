@@ -42,7 +42,7 @@ def rows(case):
               "ms an object" if small else f"{case['unit']}/s"]]
     base = next((name for name in case["against"] if case["contestants"].get(name)), None)
     if base:
-        lines[0] += [f"wall ÷ {base}", "server CPU ÷"]
+        lines[0] += [f"wall ÷ {base}", f"server CPU ÷ {base}"]
     for name, runs in case["contestants"].items():
         if not runs:
             continue
@@ -69,7 +69,7 @@ def verdicts(case):
                 continue
             cpus = f"all CPU {number(cpu)}" + (f", server CPU {number(server)}" if server is not None else "")
             if max(wall, 1 / wall) <= 1 + CLOSE:
-                yield f"{name} ÷ {base}: wall {wall:.2f}, within {CLOSE:.0%}, so compare CPU seconds: {cpus}"
+                yield f"{name} ÷ {base}: wall {wall:.2f}, within {CLOSE * 100:.0f} %, so compare CPU seconds: {cpus}"
             else:
                 yield f"{name} ÷ {base}: wall {wall:.2f}, {'faster' if wall < 1 else 'slower'}; {cpus}"
 
