@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import contestants as call
 import data
@@ -49,6 +50,8 @@ class Bench:
         self.options, self.folder, self.rounds = options, folder, options.rounds
         self.loaders = call.Loaders(options.peers)
         self.servers = []
+        # pgloader makes this when it starts, whatever directory it is given.
+        self.litter = [path for path in [Path("/tmp/pgloader")] if not path.exists()]
 
     @cached_property
     def postgres(self):
@@ -72,6 +75,8 @@ class Bench:
     def stop(self):
         for server in self.servers:
             server.stop()
+        for path in self.litter:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class Load:

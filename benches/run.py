@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """End to end: Aqueduct beside what people use instead, in turns, round by round.
 
-    make bench                                            the usual cases, 1,000,000 rows, 5 rounds
+    make bench                                            the usual cases, 1,000,000 rows, 3 rounds
     python3 benches/run.py --case transform --rows 100000 --rounds 2
     python3 benches/run.py --case huge --gigabytes 10     wants 27 GB of disk
     python3 benches/run.py --list
@@ -125,10 +125,10 @@ def parse():
     parser.add_argument("--case", type=names(CASES), default=list(USUAL), metavar="NAME[,NAME]",
                         help=f"default: {','.join(USUAL)}")
     parser.add_argument("--rows", type=positive, default=1_000_000, help="records of the customers file")
-    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--peers", type=names(Loaders.KNOWN), default=list(Loaders.KNOWN), metavar="NAME[,NAME]",
                         help="only these of the peers; an empty text for none")
-    parser.add_argument("--slow-rounds", type=positive, default=2, help="rounds the slow peers take part in: all but duckdb")
+    parser.add_argument("--slow-rounds", type=positive, default=1, help="rounds the slow peers take part in: all but duckdb")
     parser.add_argument("--gigabytes", type=float, default=10, help="size of the file of `huge`")
     parser.add_argument("--mebibytes", type=positive, default=1024, help="size of the large file of `s3`")
     parser.add_argument("--json", metavar="FILE", help="write every figure here; table.py makes Markdown of it")
