@@ -161,12 +161,14 @@ class Load:
         for name in self.bench.loaders.installed:
             if chosen and name not in chosen:
                 continue
-            folder = self.bench.folder
+            # A table of its own, made anew for each run: not every peer leaves the columns as they are.
+            own, folder = f"{name}_{self.shape.name}", self.bench.folder
             title, command, environment, table = self.bench.loaders.command(
-                name, self.server, folder, self.shape, self.raw, self.path, clean)
+                name, self.server, folder, self.shape, own, self.path, clean)
 
-            def reset(scratch=folder / f"{name}-scratch"):
-                self.server.psql(f"truncate {self.raw}; drop schema if exists bench_dlt, bench_dlt_staging cascade")
+            def reset(own=own, scratch=folder / f"{name}-scratch"):
+                self.server.psql(f"drop table if exists {own}; {self.shape.table(own)}; "
+                                 "drop schema if exists bench_dlt, bench_dlt_staging cascade")
                 shutil.rmtree(scratch, ignore_errors=True)
                 scratch.mkdir()
             yield Contestant(title, command, reset, self.judge(table, self.when_clean if clean else self.as_it_is),

@@ -118,6 +118,7 @@ class Loaders:
             return "dlt (arrow)", [self.python[name], PROGRAMS / "dlt_load.py", job], environment, f"bench_dlt.{table}"
         if name == "sling":
             environment |= {"SLING_HOME_DIR": str(scratch), "SLING_DISABLE_TELEMETRY": "true",
+                            "SLING_LOADED_AT_COLUMN": "false",
                             "BENCH": server.url + "?sslmode=disable"}
             steps = ["--transforms", json.dumps({column: ["trim_space", "lower"] for column in shape.trim_lower})]
             command = [self.sling, "run", "--src-stream", f"file://{path}", "--src-options", '{"empty_as_null": true}',

@@ -147,10 +147,11 @@ def main():
     # Ended from outside, the servers are stopped all the same.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    figures = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(" ", "minutes"), "machine": machine(),
-               "versions": versions(), "options": {"rows": options.rows, "rounds": options.rounds}, "cases": []}
     with tempfile.TemporaryDirectory(prefix="aqueduct-bench-") as name:
         bench = Bench(options, Path(name))
+        figures = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(" ", "minutes"), "machine": machine(),
+                   "versions": versions(), "missing": bench.loaders.missing,
+                   "options": {"rows": options.rows, "rounds": options.rounds}, "cases": []}
         print(table.machine_line(figures))
         if bench.loaders.missing:
             print(f"not installed and left out: {', '.join(bench.loaders.missing)} (make bench-peers)")

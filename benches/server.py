@@ -83,15 +83,18 @@ class Postgres:
                 [self.bin / "postgres", "-D", data, "-p", str(self.port), "-c", "listen_addresses=127.0.0.1",
                  "-c", "unix_socket_directories=", "-c", "autovacuum=off"],
                 stdout=output, stderr=output, cwd="/", **as_user)
-        for _ in range(600):
-            if self.process.poll() is not None:
-                break
-            if self.run("select 1").returncode == 0:
-                self.version = self.psql("show server_version")
-                return
-            time.sleep(0.05)
-        self.stop()
-        sys.exit(f"the benchmark's PostgreSQL did not start:\n{log.read_text()}")
+        try:
+            for _ in range(600):
+                if self.process.poll() is not None:
+                    break
+                if self.run("select 1").returncode == 0:
+                    self.version = self.psql("show server_version")
+                    return
+                time.sleep(0.05)
+            sys.exit(f"the benchmark's PostgreSQL did not start:\n{log.read_text()}")
+        except BaseException:  # interrupted meanwhile, too
+            self.stop()
+            raise
 
     def fresh_database(self, name):
         """An empty database for one case; the one before is removed."""
@@ -151,15 +154,18 @@ class S3:
             self.process = subprocess.Popen(
                 [program, "--host", "127.0.0.1", "--port", str(self.port), "--access-key", "benchkey",
                  "--secret-key", "benchsecret", self.root], stdout=output, stderr=output, cwd=folder, env=bare_environment())
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        self.stop()
-        sys.exit(f"{program} did not start:\n{log.read_text()}")
+        try:
+            for _ in range(200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                        return
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.05)
+            sys.exit(f"{program} did not start:\n{log.read_text()}")
+        except BaseException:
+            self.stop()
+            raise
 
     def empty(self):
         """The bucket without an object, and nothing left to be written to the disk."""
