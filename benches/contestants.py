@@ -125,9 +125,10 @@ class Loaders:
                        "--tgt-conn", "BENCH",
                        "--tgt-object", f"public.{table}", "--mode", "truncate", *(steps if clean else [])]
             return "sling (no regex)" if clean and shape.mask else "sling", command, environment, table
+        functions = shutil.copy(PROGRAMS / "pgloader.lisp", folder)  # it is compiled, beside itself
         script = folder / "pgloader.load"
         script.write_text(self.pgloader_script(server, shape, table, path, clean))
-        command = [self.pgloader, "--root-dir", scratch, "--load-lisp-file", PROGRAMS / "pgloader.lisp", script]
+        command = [self.pgloader, "--root-dir", scratch, "--load-lisp-file", functions, script]
         return "pgloader", command, environment, table
 
     @staticmethod
