@@ -194,11 +194,7 @@ async fn open(task: &Task<'_>, progress: &mut Progress) -> Result<(Opened<Source
 }
 
 /// Checks the table against the pipeline, and says how its rows are encoded.
-async fn fit(
-    database: &mut Database,
-    task: &Task<'_>,
-    live: Option<&LiveTable>,
-) -> Result<TableEncoding, LoadError> {
+async fn fit(database: &mut Database, task: &Task<'_>, live: Option<&LiveTable>) -> Result<TableEncoding, LoadError> {
     let pipeline = task.target.pipeline;
     let Some(table) = live else {
         if !pipeline.target.create {
@@ -224,7 +220,9 @@ async fn fit(
     let has_ledger = !task.dry_run || database.has_ledger().await?;
     let making = if has_ledger { database.loads(&loading, UNFINISHED_LOOKED_AT).await? } else { Vec::new() };
     match making.into_iter().find(LoadRow::makes_table) {
-        Some(load) => Err(LoadError::TableUnfinished { load: load.id, key: load.object.key, table: table.name.to_string() }),
+        Some(load) => {
+            Err(LoadError::TableUnfinished { load: load.id, key: load.object.key, table: table.name.to_string() })
+        }
         None => Err(LoadError::Shape { table: table.name.to_string(), problems }),
     }
 }

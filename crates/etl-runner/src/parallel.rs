@@ -281,7 +281,8 @@ async fn bring_in(
     let dealing = deal_out(&mut planner, load, missing, planned, deal);
     let done = Sums::default();
     let dealt = Mutex::new(dealt);
-    let connections = (0..task.connections.max(1)).map(|_| connection(postgres.another(), &splits, &dealt, &done, advance));
+    let connections =
+        (0..task.connections.max(1)).map(|_| connection(postgres.another(), &splits, &dealt, &done, advance));
     let dealing = async { dealing.await.map_err(SplitError::from) };
     tokio::select! {
         ended = async { tokio::try_join!(dealing, try_join_all(connections)) } => drop(ended?),
@@ -308,10 +309,8 @@ async fn bring_in(
 async fn summarise(held: &mut PostgresLoad, progress: &mut Progress) -> Result<(), LoadError> {
     let (totals, first) = held.reject_summary(SHOWN_REJECTS as u32).await?;
     let code = |stored: &str| Code::ALL.into_iter().map(Code::as_str).find(|code| *code == stored);
-    progress.totals_by_rule = totals
-        .into_iter()
-        .filter_map(|(stored, field, count)| Some(((code(&stored)?, field), count)))
-        .collect();
+    progress.totals_by_rule =
+        totals.into_iter().filter_map(|(stored, field, count)| Some(((code(&stored)?, field), count))).collect();
     progress.shown_rejects = first;
     Ok(())
 }
@@ -450,9 +449,9 @@ async fn end_badly(
     };
     match taken_back.await {
         Ok(()) => progress.recorded = Some(load),
-        Err(trouble) => progress.notes.push(format!(
-            "the splits that were in could not be taken back ({trouble}); the next run tries again"
-        )),
+        Err(trouble) => progress
+            .notes
+            .push(format!("the splits that were in could not be taken back ({trouble}); the next run tries again")),
     }
     error
 }

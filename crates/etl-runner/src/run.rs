@@ -240,9 +240,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The objects worth a closer look, oldest first. A page of the listing costs one query, and objects that are
-    /// loaded cost no memory.
-    async fn choose(&mut self, glob: &Glob) -> Result<Vec<ObjectMeta>, RunError> {
+    /// The objects worth a closer look, oldest first, each with what the ledger has of it. A page of the listing costs one
+    /// query, and objects that are loaded cost no memory.
+    async fn choose(&mut self, glob: &Glob) -> Result<Vec<Chosen>, RunError> {
         let mut chosen = Vec::new();
         let mut lister = self.store.list(glob);
         while let Some(page) = lister.next_page().await? {
@@ -262,13 +262,16 @@ impl Run<'_> {
                         let gone = table.gone_since(load);
                         self.already_loaded(&object, load, pipeline_changed, gone);
                     }
-                    _ => chosen.push(object),
+                    _ => {
+                        let of_object = history.iter().filter(|row| row.object.uri == version.uri).cloned();
+                        chosen.push(Chosen { history: of_object.collect(), listed: object });
+                    }
                 }
             }
         }
         self.report.unreadable = lister.skipped_count();
         self.report.passed_over = passed_over(&lister);
-        chosen.sort_by(|a, b| (a.last_modified, &a.key).cmp(&(b.last_modified, &b.key)));
+        chosen.sort_by(|a, b| (a.listed.last_modified, &a.listed.key).cmp(&(b.listed.last_modified, &b.listed.key)));
         if self.target.pipeline.target.mode == Mode::Replace && chosen.len() > 1 {
             self.report.left_out += chosen.len() as u64 - 1;
             chosen.drain(..chosen.len() - 1);
@@ -306,13 +309,13 @@ impl Run<'_> {
         Ok(self.database.look_up(self.target.table, objects).await?)
     }
 
-    async fn load_all(&mut self, chosen: Vec<ObjectMeta>) -> Result<(), RunError> {
+    async fn load_all(&mut self, chosen: Vec<Chosen>) -> Result<(), RunError> {
         let count = chosen.len();
         let gone = if count > 0 && !self.options.reload { self.table_gone().await? } else { None };
-        for (index, listed) in chosen.into_iter().enumerate() {
+        for (index, object) in chosen.into_iter().enumerate() {
             let report = match gone {
-                Some((load, what)) => self.judged(&listed, Outcome::failed(&self.table_error(load, what), None)),
-                None => self.load_one(listed).await?,
+                Some((load, what)) => self.judged(&object.listed, Outcome::failed(&self.table_error(load, what), None)),
+                None => self.load_one(object).await?,
             };
             // What ails the network, the credentials or the database ails the next object too.
             let hopeless = matches!(report.outcome, Outcome::Failed { concerns_all: true, .. });
@@ -342,14 +345,15 @@ impl Run<'_> {
         Ok(TableNow::of(self.database, self.target.table, self.has_ledger).await?)
     }
 
-    async fn load_one(&mut self, listed: ObjectMeta) -> Result<LoadReport, RunError> {
+    /// What the ledger said when the object was listed is good enough to decide by: the load's transaction looks again,
+    /// under a lock, whether another runner was faster.
+    async fn load_one(&mut self, Chosen { listed, history }: Chosen) -> Result<LoadReport, RunError> {
         // A listing of S3 knows no version ids; this look does, and pins what is read.
         let object = match self.store.head(&listed.key).await {
             Ok(object) => object,
             Err(error) => return Ok(self.judged(&listed, Outcome::failed(&error.into(), None))),
         };
         let version = object_version(self.store, &object);
-        let history = self.look_up(std::slice::from_ref(&version.uri)).await?;
         let (replaces, unfinished) = match self.decide(&object, &version, &history).await? {
             Decision::Load(replaces) => (replaces, None),
             Decision::GoOn(unfinished) => (Replaces::Nothing, Some(*unfinished)),
@@ -562,6 +566,13 @@ impl TableNow {
             None
         }
     }
+}
+
+/// An object worth a closer look.
+struct Chosen {
+    listed: ObjectMeta,
+    /// The ledger's rows of it.
+    history: Vec<LoadRow>,
 }
 
 enum Decision {

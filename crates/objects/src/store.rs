@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::list::Pages;
 use crate::url::Location;
 use crate::{
-    DirectoryStore, Glob, Lister, ObjectMeta, ObjectReader, PartReader, S3Settings, S3Store, StoreError, StoreUrl, Upload,
-    Uploaded,
+    DirectoryStore, Glob, Lister, ObjectMeta, ObjectReader, PartReader, S3Settings, S3Store, StoreError, StoreUrl,
+    Upload, Uploaded,
 };
 
 /// Keys looked at to find the nearest ones.

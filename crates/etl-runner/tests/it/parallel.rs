@@ -222,7 +222,8 @@ async fn load_shuffled(database: &TestDatabase, store: &Store, key: &str, random
     let mut loaded = 0;
     for split in &order {
         let outcomes = if random.below(3) == 0 {
-            let both = tokio::join!(with.load(&mut first, split, &|_, _| ()), with.load(&mut second, split, &|_, _| ()));
+            let both =
+                tokio::join!(with.load(&mut first, split, &|_, _| ()), with.load(&mut second, split, &|_, _| ()));
             vec![both.0.unwrap(), both.1.unwrap()]
         } else {
             vec![with.load(&mut first, split, &|_, _| ()).await.unwrap()]
@@ -463,7 +464,10 @@ fn an_unfinished_load_can_be_undone_or_gives_way_to_new_bytes() {
             let again = case.run(&["--parallel", "2"]);
             assert!(again.status.success(), "{}", text(&again));
             assert_eq!(case.database.psql("select id, amount, note from public.event"), "1|2.00|new");
-            assert_eq!(case.database.psql("select string_agg(state, ' ' order by id) from aqueduct.load"), "failed loaded");
+            assert_eq!(
+                case.database.psql("select string_agg(state, ' ' order by id) from aqueduct.load"),
+                "failed loaded"
+            );
         } else {
             let undone = case.other(&["undo", "1"]);
             assert!(undone.status.success(), "{}", text(&undone));
@@ -491,7 +495,11 @@ fn what_fails_for_good_takes_its_rows_back() {
     assert_eq!(case.count("select count(*) from public.event"), 0);
     assert_eq!(case.database.psql("select state, loaded from aqueduct.load"), "failed|0");
     assert_eq!(case.count("select count(*) from aqueduct.split"), 0);
-    assert_eq!(case.count("select count(*) from aqueduct.reject"), 100, "a failed load keeps its first hundred rejects");
+    assert_eq!(
+        case.count("select count(*) from aqueduct.reject"),
+        100,
+        "a failed load keeps its first hundred rejects"
+    );
     assert_eq!(case.other(&["verify"]).status.code(), Some(0));
 
     // Into the table that is there now, with its key, the clash stops a split.
@@ -511,8 +519,10 @@ fn what_fails_for_good_takes_its_rows_back() {
 
     std::fs::write(case.path("events.toml"), PIPELINE).unwrap();
     assert!(case.run(&["--parallel", "2"]).status.success());
-    case.database.psql("delete from aqueduct.reject where load_id in (select id from aqueduct.load where state = 'failed'); \
-                        delete from aqueduct.load where state = 'failed'");
+    case.database.psql(
+        "delete from aqueduct.reject where load_id in (select id from aqueduct.load where state = 'failed'); \
+                        delete from aqueduct.load where state = 'failed'",
+    );
     case.assert_whole();
 }
 

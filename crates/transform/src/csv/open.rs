@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 
-use super::{Block, Cutter, Position, Grammar, HeaderError, hinted_delimiter, read_header, sniff_delimiter};
+use super::{Block, Cutter, Grammar, HeaderError, Position, hinted_delimiter, read_header, sniff_delimiter};
 use crate::encoding::Encoding;
 use crate::pipeline::Pipeline;
 

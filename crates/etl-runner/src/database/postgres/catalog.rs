@@ -7,12 +7,17 @@ use super::super::shape::{LiveColumn, LiveTable, LiveType, TableKind};
 use super::super::{Lack, Refusal, TableName, quote};
 use super::{Postgres, Session, get, statement};
 
+// `mark` is made of the versions of all rows that describe a table: any change of it gives another one.
 const TABLE: &str = "\
-    select c.oid::bigint as oid, c.relkind::text as kind, coalesce(row_security_active(c.oid), false) as row_security \
+    select c.oid::bigint as oid, c.relkind::text as kind, coalesce(row_security_active(c.oid), false) as row_security, \
+        c.xmin::text || c.ctid::text || coalesce((select string_agg(a.xmin::text || a.ctid::text, ',' order by a.attnum) \
+            from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0), '') \
+        || coalesce((select string_agg(i.xmin::text || i.ctid::text, ',' order by i.indexrelid) \
+            from pg_catalog.pg_index i where i.indrelid = c.oid), '') as mark \
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
     where n.nspname = $1 and c.relname = $2 \
     union all \
-    select t.oid::bigint, 'type', false \
+    select t.oid::bigint, 'type', false, '' \
     from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace \
     where n.nspname = $1 and t.typname = $2 and t.typrelid = 0 and t.typisdefined \
         and not exists (select from pg_catalog.pg_type e where e.typarray = t.oid) \
@@ -96,6 +101,14 @@ const RIGHTS: &str = "\
     left join pg_catalog.pg_class l on l.relnamespace = a.oid and l.relname = 'load' \
     left join pg_catalog.pg_class r on r.relnamespace = a.oid and r.relname = 'reject'";
 
+/// A table, and what to tell by that it is still the same. The types of its columns are looked up again only with it:
+/// a domain whose `not null` changes is noticed by the next run.
+#[derive(Clone, Debug)]
+pub(super) struct Described {
+    live: LiveTable,
+    mark: String,
+}
+
 impl Session {
     /// Where a name without a schema is looked up, or would be created.
     pub(super) async fn schema_of(&mut self, table: &TableName) -> Result<Option<String>, DatabaseError> {
@@ -109,9 +122,27 @@ impl Session {
     }
 
     pub(super) async fn describe(&mut self, table: &TableName) -> Result<Option<LiveTable>, DatabaseError> {
+        Ok(self.describe_since(table, None).await?.map(|described| described.live))
+    }
+
+    /// The same, with fewer questions when the table has not changed since it was last described.
+    async fn describe_since(
+        &mut self,
+        table: &TableName,
+        last: Option<Described>,
+    ) -> Result<Option<Described>, DatabaseError> {
         let doing = Doing::Describe(table);
         let query = statement(TABLE).bind(table.schema()).bind(table.name());
         let Some(found) = self.rows(query, doing).await?.into_iter().next() else { return Ok(None) };
+        let mark: String = get(&found, "mark")?;
+        let row_security = get(&found, "row_security")?;
+        if let Some(mut last) = last
+            && last.mark == mark
+            && last.live.name == *table
+        {
+            last.live.row_security = row_security;
+            return Ok(Some(last));
+        }
         let oid: i64 = get(&found, "oid")?;
         let kind = match get::<String>(&found, "kind")?.as_str() {
             "p" => TableKind::Partitioned,
@@ -152,16 +183,10 @@ impl Session {
                 primary_key = keys.last().cloned().unwrap_or_default();
             }
         }
-        Ok(Some(LiveTable {
-            name: table.clone(),
-            oid: u32::try_from(oid).ok(),
-            kind,
-            columns,
-            primary_key,
-            keys,
-            made_by: None,
-            row_security: get(&found, "row_security")?,
-        }))
+        let name = table.clone();
+        let oid = u32::try_from(oid).ok();
+        let live = LiveTable { name, oid, kind, columns, primary_key, keys, made_by: None, row_security };
+        Ok(Some(Described { live, mark }))
     }
 
     /// Fills in the columns of the constraint that refused a row. The server names the constraint alone.
@@ -237,8 +262,8 @@ impl Postgres {
 
     pub(crate) async fn describe(&mut self, table: &TableName) -> Result<Option<LiveTable>, DatabaseError> {
         let mut session = self.read(Doing::Describe(table)).await?;
-        let found = session.describe(table).await?;
+        self.described = session.describe_since(table, self.described.take()).await?;
         self.done(session).await?;
-        Ok(found)
+        Ok(self.described.as_ref().map(|described| described.live.clone()))
     }
 }

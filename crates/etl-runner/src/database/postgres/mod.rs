@@ -4,6 +4,7 @@ mod catalog;
 mod copy;
 mod ledger;
 mod load;
+mod nodelay;
 mod split;
 
 use std::fmt;
@@ -52,6 +53,8 @@ pub struct Postgres {
     server: Arc<str>,
     user: Arc<str>,
     idle: Option<PgConnection>,
+    /// The table last looked at: a run of many objects looks at the same one.
+    described: Option<catalog::Described>,
 }
 
 impl fmt::Debug for Postgres {
@@ -158,13 +161,14 @@ impl Postgres {
             server: server_name(&options).into(),
             user: options.get_username().into(),
             idle: None,
+            described: None,
         };
         database.idle = Some(database.establish().await?);
         Ok(database)
     }
 
     /// The same server for a connection of its own, which is opened at its first use.
-    pub(crate) fn another(&self) -> Self {
+    pub fn another(&self) -> Self {
         Self {
             url: self.url.clone(),
             secret_id: self.secret_id.clone(),
@@ -172,6 +176,7 @@ impl Postgres {
             server: Arc::clone(&self.server),
             user: Arc::clone(&self.user),
             idle: None,
+            described: None,
         }
     }
 
@@ -213,7 +218,10 @@ impl Postgres {
         }
         let whom = Whom { server: &self.server, user: &self.user };
         match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(connection)) => {
+                nodelay::send_at_once();
+                Ok(connection)
+            }
             Ok(Err(error)) => Err(of_postgres(error, whom, Doing::Connect)),
             Err(_) => {
                 let source = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 30 seconds");

@@ -16,7 +16,9 @@ use super::super::{Begin, Dialect, LoadTransaction, RefusalKind, Replaced, Undon
 use super::ledger::{Ending, reject_line, signed};
 use super::load::{Created, PostgresLoad};
 use super::{Postgres, Session, get, statement};
-use crate::ledger::{Counts, LoadRow, LoadState, MAKES_TABLE, NewLoad, RejectLine, Split, SplitProgress, StoredReject, Totals};
+use crate::ledger::{
+    Counts, LoadRow, LoadState, MAKES_TABLE, NewLoad, RejectLine, Split, SplitProgress, StoredReject, Totals,
+};
 
 /// How long the transactions of a load's other connections may take to end, once those are closed.
 const OTHERS_END: &str = "set local lock_timeout = '60s'";
@@ -60,10 +62,12 @@ impl Postgres {
             let made = ddl::table_ddl(pipeline, &new.table, Dialect::Postgres, None)?;
             session.simple(made.create, Doing::Create(&new.table)).await?;
             let oid = session.describe(&new.table).await?.and_then(|table| table.oid);
-            let note = statement("update aqueduct.load set table_oid = $2, note = jsonb_build_object($3::text, true) where id = $1")
-                .bind(id)
-                .bind(oid.map(i64::from))
-                .bind(MAKES_TABLE);
+            let note = statement(
+                "update aqueduct.load set table_oid = $2, note = jsonb_build_object($3::text, true) where id = $1",
+            )
+            .bind(id)
+            .bind(oid.map(i64::from))
+            .bind(MAKES_TABLE);
             session.run(note, Doing::WriteLedger).await?;
         }
         self.done(session).await?;
@@ -309,7 +313,10 @@ impl PostgresLoad {
         let reason = if counts.read != *records {
             format!("split {number} has {records} records in its plan, and {} were read", counts.read)
         } else if counts.loaded.checked_add(counts.rejected) != Some(counts.read) {
-            format!("split {number}: {} records read, {} loaded, {} rejected", counts.read, counts.loaded, counts.rejected)
+            format!(
+                "split {number}: {} records read, {} loaded, {} rejected",
+                counts.read, counts.loaded, counts.rejected
+            )
         } else if self.rows != counts.loaded {
             let error = DatabaseError::Balance {
                 reason: format!("{} rows counted as loaded, {} taken by the database", counts.loaded, self.rows),

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use rustix::fs::Access;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow};
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
+};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use tracing::debug;
 
@@ -150,6 +152,13 @@ impl Sqlite {
         let mut session = self.session(Doing::Connect).await?;
         // SQLite reads nothing of a file before it has to.
         session.row(statement("select count(*) as count from sqlite_schema"), Doing::Connect).await?;
+        let mode: String = get(&session.row(statement("pragma journal_mode"), Doing::Connect).await?, "journal_mode")?;
+        if mode == "wal" {
+            // With a write-ahead log a commit need not wait for the disk to keep the file whole: closing it does. Should the
+            // power fail before, the last loads are gone with their ledger rows, and the next run brings them again.
+            self.options = self.options.clone().synchronous(SqliteSynchronous::Normal);
+            session.simple("pragma synchronous = normal".into(), Doing::Connect).await?;
+        }
         self.idle = Some(session.connection);
         Ok(())
     }
