@@ -196,7 +196,7 @@ def transform(bench):
 
 def create(bench):
     """A load that makes its table builds the key after the rows, which sorts once instead of searching for each row."""
-    load = Load(bench, "create", data.CUSTOMERS, bench.customers, data.uncleaned(), bench.options.rows)
+    load = Load(bench, "create", data.CUSTOMERS, bench.customers, data.CLEANED.read_text(), bench.options.rows)
     make, with_key = "psql, key after the rows", f"alter table {load.raw} add primary key ({load.shape.names()[0]})"
     made = load.psql(make, command=call.psql(load.server, call.copy_from(load.raw, load.path), with_key))
 
@@ -204,19 +204,15 @@ def create(bench):
         load.server.psql(f"drop table {load.raw}; {load.shape.table(load.raw, key)}")
     raw = load.psql()
     made.reset, raw.reset = (lambda: make_anew(False)), (lambda: make_anew(True))
-    yield load.case("aqueduct into a table it makes, psql \\copy into one that has its key",
-                    [raw, load.ours(create=True), made], (PSQL, make))
+    yield load.case("aqueduct with every transform into a table it makes, psql \\copy into one that has its key",
+                    [raw, load.ours(create=True, clean=True), made], (PSQL, make))
 
 
 def parallel(bench):
-    if "--parallel" not in call.output(ETL_RUNNER, "run", "--help"):
-        raise Skipped("this etl-runner does not know --parallel")
-    # A limit in percent can only be judged at the end of the file, which no single part of it sees.
-    limited = data.uncleaned() + "\n[errors]\nlimit = { rows = 1000 }\n"
-    load = Load(bench, "parallel", data.CUSTOMERS, bench.customers, limited, bench.options.rows)
+    load = Load(bench, "parallel", data.CUSTOMERS, bench.customers, data.CLEANED.read_text(), bench.options.rows)
     twice = "aqueduct --parallel 2"
-    yield load.case("one file over two connections",
-                    [load.psql(), load.ours(), load.ours(twice, flags=("--parallel", "2"))], (PSQL, OURS))
+    yield load.case("every transform, one file over two connections",
+                    [load.psql(), load.ours(clean=True), load.ours(twice, clean=True, flags=("--parallel", "2"))], (PSQL, OURS))
 
 
 def dirty(bench):

@@ -243,13 +243,14 @@ pub struct SplitProgress {
     pub planned: u64,
 }
 
-/// In the note of a load on several connections: it made the table, whose key comes with the load's end.
+/// In the note of a load on several connections: it made the table, and these columns will be the key.
 pub const MAKES_TABLE: &str = "makes_table";
 
 impl LoadRow {
-    /// Whether it runs on several connections and made the table it goes into.
-    pub fn makes_table(&self) -> bool {
-        self.state == LoadState::Loading && self.note.get(MAKES_TABLE).is_some()
+    /// The key to come of the table it goes into, when it runs on several connections and made that table.
+    pub fn makes_table(&self) -> Option<Vec<String>> {
+        let key = self.note.get(MAKES_TABLE).filter(|_| self.state == LoadState::Loading)?.as_array()?;
+        Some(key.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect())
     }
 }
 

@@ -205,7 +205,7 @@ async fn fit(database: &mut Database, task: &Task<'_>, live: Option<&LiveTable>)
     };
     let problems = match &task.unfinished {
         // It made the table, whose key comes with the end of the load.
-        Some(load) if load.makes_table() => compare(pipeline, &table.with_key(pipeline), database.dialect())?,
+        Some(load) if load.makes_table().is_some() => compare(pipeline, &table.with_key(pipeline), database.dialect())?,
         Some(_) | None => compare(pipeline, table, database.dialect())?,
     };
     if problems.is_empty() {
@@ -219,7 +219,7 @@ async fn fit(database: &mut Database, task: &Task<'_>, live: Option<&LiveTable>)
     };
     let has_ledger = !task.dry_run || database.has_ledger().await?;
     let making = if has_ledger { database.loads(&loading, UNFINISHED_LOOKED_AT).await? } else { Vec::new() };
-    match making.into_iter().find(LoadRow::makes_table) {
+    match making.into_iter().find(|load| load.makes_table().is_some()) {
         Some(load) => {
             Err(LoadError::TableUnfinished { load: load.id, key: load.object.key, table: table.name.to_string() })
         }

@@ -39,6 +39,8 @@ pub const SPLIT_BYTES: u64 = 8 * 1024 * 1024;
 const PLANNED_AT_ONCE: usize = 16;
 /// The connection that holds the load's locks is idle meanwhile; it says something before the server takes it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// How long the server may take to notice that our connections are closed.
+const OTHERS_END: Duration = Duration::from_secs(60);
 /// Rejects that a load leaves in the ledger when it fails.
 const KEPT_REJECTS: u32 = crate::database::FAILURE_REJECTS as u32;
 
@@ -198,17 +200,24 @@ pub(crate) async fn load_in_splits(
     task.in_splits.store(true, Ordering::SeqCst);
     let load = held.id();
     let ended = bring_in(postgres, &mut held, task, opened, plan, progress, advance).await;
+    let transaction = LoadTransaction::Postgres(held);
     let failed = match ended {
         Ok(()) => {
             task.committing.store(true, Ordering::SeqCst);
-            let finished = LoadTransaction::Postgres(held).finish(database, &progress.totals()).await;
+            let finished = transaction.finish(database, &progress.totals()).await;
             task.committing.store(false, Ordering::SeqCst);
-            finished?;
-            return Ok(Outcome::Loaded { load });
+            match finished {
+                Ok(()) => return Ok(Outcome::Loaded { load }),
+                Err(error) => SplitError::from(LoadError::from(error)),
+            }
         }
-        Err(failed) => failed,
+        Err(failed) => {
+            transaction.abort().await;
+            failed
+        }
     };
-    Err(end_badly(postgres, held, progress, failed).await)
+    let Database::Postgres(postgres) = database else { return Err(failed.error) };
+    Err(end_badly(postgres, load, task, progress, failed).await)
 }
 
 /// The load's row and locks.
@@ -238,7 +247,7 @@ async fn begin(
         let (load, table) = (unfinished.id, task.target.table.to_string());
         return Err(LoadError::TableGone { load, table, what, can_reload: true });
     }
-    Ok(postgres.resume_splits(unfinished, pipeline).await?)
+    Ok(postgres.hold(unfinished.id, task.target.table, &unfinished.object.uri).await?)
 }
 
 /// All splits that are not in yet, and the sums of all of them.
@@ -423,24 +432,26 @@ async fn keep_alive(held: &mut PostgresLoad) -> DatabaseError {
 /// What may pass by itself leaves the load as it is, for the next run to go on with. Anything else takes back what is in.
 async fn end_badly(
     postgres: &mut Postgres,
-    mut held: PostgresLoad,
+    load: i64,
+    task: &Task<'_>,
     progress: &mut Progress,
     failed: SplitError,
 ) -> LoadError {
     let SplitError { error, counts, rejects } = failed;
     if error.is_temporary() || error.concerns_all() {
-        LoadTransaction::Postgres(held).abort().await;
         progress.notes.push("the splits that are in stay; the next run goes on with the others".into());
         return error;
     }
-    let load = held.id();
     let taken_back = async {
+        let mut held = hold_again(postgres, load, task).await?;
         // What other splits set aside is committed; what this one did is not.
-        let mut kept = postgres.another().rejects(load, 0, KEPT_REJECTS).await?;
+        let mut other = postgres.another();
+        let mut kept = other.rejects(load, 0, KEPT_REJECTS).await?;
+        let read = other.load(load).await?.map_or(0, |row| row.counts.read);
         kept.extend(rejects);
         kept.sort_by_key(|reject| reject.record);
         summarise(&mut held, progress).await?;
-        progress.counts.read += counts.read;
+        progress.counts.read = read + counts.read;
         progress.counts.rejected = progress.totals_by_rule.values().sum::<u64>() + counts.rejected;
         progress.counts.loaded = 0;
         progress.shown_rejects = kept.iter().take(SHOWN_REJECTS).map(Into::into).collect();
@@ -454,6 +465,22 @@ async fn end_badly(
             .push(format!("the splits that were in could not be taken back ({trouble}); the next run tries again")),
     }
     error
+}
+
+/// The transaction that held the load's locks is over, or about to be: the server may not have noticed yet.
+async fn hold_again(postgres: &mut Postgres, load: i64, task: &Task<'_>) -> Result<PostgresLoad, LoadError> {
+    let deadline = tokio::time::Instant::now() + OTHERS_END;
+    loop {
+        if let Begin::Started(transaction) = postgres.hold(load, task.target.table, &task.version.uri).await?
+            && let LoadTransaction::Postgres(held) = *transaction
+        {
+            return Ok(held);
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(LoadError::Busy);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[cfg(test)]

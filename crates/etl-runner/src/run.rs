@@ -250,7 +250,7 @@ impl Run<'_> {
             let uris: Vec<String> = page.iter().map(|object| self.store.uri_of(&object.key)).collect();
             let history = self.look_up(&uris).await?;
             // After the ledger: a load another runner has just committed made its table before.
-            let table = self.look_at_table().await?;
+            let table = if history.is_empty() { None } else { Some(self.look_at_table().await?) };
             for object in page {
                 if self.options.since.is_some_and(|since| object.last_modified < since) {
                     self.report.left_out += 1;
@@ -259,7 +259,7 @@ impl Run<'_> {
                 let version = object_version(self.store, &object);
                 match standing(&history, &version, self.target.pipeline_hash) {
                     Standing::Loaded { load, pipeline_changed } if !self.options.reload => {
-                        let gone = table.gone_since(load);
+                        let gone = table.and_then(|table| table.gone_since(load));
                         self.already_loaded(&object, load, pipeline_changed, gone);
                     }
                     _ => {

@@ -41,7 +41,6 @@ pub(super) struct TableDdl {
     pub(super) create: String,
     /// After the rows, in the same transaction: building an index once is cheaper than keeping it up row by row.
     pub(super) finish: Vec<String>,
-    pub(super) primary_key_name: String,
 }
 
 /// In the text SQLite keeps of the statement that made a table: the load it was. It stands as long as the table does,
@@ -62,10 +61,6 @@ pub(super) fn table_ddl(
     load: Option<i64>,
 ) -> Result<TableDdl, NameError> {
     let key = &pipeline.schema.primary_key;
-    let primary_key_name = table.derived("pkey");
-    let quoted_key = key.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
-    let primary_key = format!("constraint {} primary key ({quoted_key})", quote(&primary_key_name)?);
-
     let mut lines = Vec::new();
     for field in &pipeline.schema.fields {
         let is_key = key.contains(&field.name);
@@ -82,21 +77,35 @@ pub(super) fn table_ddl(
         let bigint = type_name(ColumnType::Int8, dialect);
         lines.extend([format!("{} {bigint}", quote(LOAD_ID)?), format!("{} {bigint}", quote(RECORD)?)]);
     }
-    let mut finish = Vec::new();
-    match dialect {
-        Dialect::Postgres => {
-            if !key.is_empty() {
-                finish.push(format!("alter table {} add {primary_key}", table.quoted()));
-            }
-            finish.push(format!("analyze {}", table.quoted()));
+    let finish = match dialect {
+        Dialect::Postgres => finish_table(table, key)?,
+        Dialect::Sqlite => {
+            lines.extend(primary_key(table, key)?);
+            Vec::new()
         }
-        Dialect::Sqlite if key.is_empty() => {}
-        Dialect::Sqlite => lines.push(primary_key),
-    }
+    };
     let strict = if dialect == Dialect::Sqlite { " strict" } else { "" };
     let made_by = load.map(|load| format!(" {MADE_BY}{load} */")).unwrap_or_default();
     let create = format!("create table {} ({made_by}\n    {}\n){strict}", table.quoted(), lines.join(",\n    "));
-    Ok(TableDdl { create, finish, primary_key_name })
+    Ok(TableDdl { create, finish })
+}
+
+/// What follows the rows of a table that a load made on PostgreSQL: its key, and statistics.
+pub(super) fn finish_table(table: &TableName, key: &[String]) -> Result<Vec<String>, NameError> {
+    let key = primary_key(table, key)?.map(|key| format!("alter table {} add {key}", table.quoted()));
+    Ok(key.into_iter().chain([format!("analyze {}", table.quoted())]).collect())
+}
+
+pub(super) fn primary_key_name(table: &TableName) -> String {
+    table.derived("pkey")
+}
+
+fn primary_key(table: &TableName, key: &[String]) -> Result<Option<String>, NameError> {
+    if key.is_empty() {
+        return Ok(None);
+    }
+    let columns = key.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
+    Ok(Some(format!("constraint {} primary key ({columns})", quote(&primary_key_name(table))?)))
 }
 
 /// The SQL text that makes the pipeline's table: what a load runs when `create = true` and the table is missing.

@@ -1412,3 +1412,31 @@ async fn a_table_without_a_schema_is_where_the_search_path_finds_it() {
     let error = database.resolve(&TableName::parse("there").unwrap()).await.unwrap_err();
     assert!(matches!(error, DatabaseError::NoSchema { .. }), "{error:?}");
 }
+
+/// A run of many objects describes their table once; what somebody changes meanwhile is seen all the same.
+#[tokio::test]
+async fn a_table_that_changes_is_described_anew() {
+    let test = Postgres::database();
+    let mut known = open(test.url()).await;
+    let table = TableName::parse("public.t").unwrap();
+    for change in [
+        "create table t (id bigint, a int, b text)",
+        "alter table t alter a type date using null",
+        "alter table t add c int",
+        "alter table t alter c set not null",
+        "alter table t alter c set default 3",
+        "alter table t drop b",
+        "create unique index t_a on t (a)",
+        "drop index t_a",
+        "alter table t add primary key (id)",
+        "begin; alter table t rename c to d; alter table t rename a to c; commit",
+        "alter table t enable row level security",
+        "drop table t; create table t (id bigint)",
+        "drop table t",
+    ] {
+        test.psql(change);
+        let fresh = open(test.url()).await.describe(&table).await.unwrap();
+        assert_eq!(known.describe(&table).await.unwrap(), fresh, "{change}");
+        assert_eq!(known.describe(&table).await.unwrap(), fresh, "{change}, unchanged since");
+    }
+}

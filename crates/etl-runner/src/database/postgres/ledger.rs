@@ -297,7 +297,7 @@ impl Postgres {
         Ok(found)
     }
 
-    pub(in super::super) async fn load(&mut self, id: i64) -> Result<Option<LoadRow>, DatabaseError> {
+    pub(crate) async fn load(&mut self, id: i64) -> Result<Option<LoadRow>, DatabaseError> {
         let mut session = self.read(Doing::ReadLedger).await?;
         let found = session.load_by_id(id).await?;
         self.done(session).await?;

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 use transform::Pipeline;
 
-use super::super::ddl::{LOAD_ID, TableDdl, table_ddl};
+use super::super::ddl::{LOAD_ID, finish_table, primary_key_name, table_ddl};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::{TableName, quote};
 use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, Replaced, check_counts};
@@ -50,10 +50,9 @@ pub struct PostgresLoad {
     pub(super) table_oid: Option<u32>,
 }
 
-/// A table this load made, and what is to follow its rows.
+/// A table this load made: its key is to follow the rows.
 #[derive(Debug)]
 pub(super) struct Created {
-    pub(super) ddl: TableDdl,
     pub(super) key: Vec<String>,
 }
 
@@ -239,11 +238,11 @@ impl PostgresLoad {
         let table = self.table.clone();
         let ddl = table_ddl(pipeline, &table, Dialect::Postgres, None)?;
         let session = self.session()?;
-        session.simple(ddl.create.clone(), Doing::Create(&table)).await?;
+        session.simple(ddl.create, Doing::Create(&table)).await?;
         let live = session.describe(&table).await?;
         let live = live.ok_or_else(|| DatabaseError::NoSuchTable { table: table.to_string() })?;
         self.table_oid = live.oid;
-        self.created = Some(Created { ddl, key: pipeline.schema.primary_key.clone() });
+        self.created = Some(Created { key: pipeline.schema.primary_key.clone() });
         Ok(live)
     }
 
@@ -418,12 +417,12 @@ impl PostgresLoad {
 
     /// The key, index and statistics of a table made by this load.
     pub(super) async fn complete_table(&mut self) -> Result<(), DatabaseError> {
-        let Some(Created { ddl, key }) = self.created.take() else { return Ok(()) };
+        let Some(Created { key }) = self.created.take() else { return Ok(()) };
         let table = self.table.clone();
-        for sql in ddl.finish {
+        for sql in finish_table(&table, &key)? {
             let done = self.session()?.simple(sql, Doing::Create(&table)).await;
             if let Err(DatabaseError::Refused(mut refusal)) = done {
-                if refusal.constraint.as_ref() == Some(&ddl.primary_key_name) {
+                if refusal.constraint == Some(primary_key_name(&table)) {
                     refusal.columns = key;
                 }
                 return Err(DatabaseError::Refused(refusal));

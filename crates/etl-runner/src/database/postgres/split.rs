@@ -63,44 +63,27 @@ impl Postgres {
             session.simple(made.create, Doing::Create(&new.table)).await?;
             let oid = session.describe(&new.table).await?.and_then(|table| table.oid);
             let note = statement(
-                "update aqueduct.load set table_oid = $2, note = jsonb_build_object($3::text, true) where id = $1",
+                "update aqueduct.load set table_oid = $2, note = jsonb_build_object($3::text, $4::text[]) where id = $1",
             )
             .bind(id)
             .bind(oid.map(i64::from))
-            .bind(MAKES_TABLE);
+            .bind(MAKES_TABLE)
+            .bind(&pipeline.schema.primary_key);
             session.run(note, Doing::WriteLedger).await?;
         }
         self.done(session).await?;
-        self.hold(id, &new.table, &new.object.uri, makes).await
+        self.hold(id, &new.table, &new.object.uri).await
     }
 
-    /// Goes on with a load on several connections that stopped half-way.
-    pub async fn resume_splits(&mut self, load: &LoadRow, pipeline: &Pipeline) -> Result<Begin, DatabaseError> {
-        let makes = load.makes_table().then_some(pipeline);
-        self.hold(load.id, &load.table, &load.object.uri, makes).await
-    }
-
-    /// Takes the locks of a load that is under way, and keeps them with the transaction.
-    async fn hold(
-        &mut self,
-        id: i64,
-        table: &TableName,
-        object_uri: &str,
-        makes: Option<&Pipeline>,
-    ) -> Result<Begin, DatabaseError> {
+    /// Takes the locks of a load on several connections that was begun, to go on with it or to end it, and keeps them with
+    /// the transaction.
+    pub async fn hold(&mut self, id: i64, table: &TableName, object_uri: &str) -> Result<Begin, DatabaseError> {
         let mut session = self.write(Doing::WriteLedger).await?;
         let held = session.lock_object(table, object_uri, false).await?;
         let row = if held { session.load_by_id(id).await? } else { None };
         let Some(row) = row.filter(|row| row.state == LoadState::Loading) else {
             self.roll_back(session).await;
             return Ok(Begin::Busy);
-        };
-        let created = match makes {
-            Some(pipeline) => Some(Created {
-                ddl: ddl::table_ddl(pipeline, table, Dialect::Postgres, None)?,
-                key: pipeline.schema.primary_key.clone(),
-            }),
-            None => None,
         };
         Ok(Begin::Started(Box::new(LoadTransaction::Postgres(PostgresLoad {
             session: Some(session),
@@ -111,7 +94,7 @@ impl Postgres {
             replaced: Replaced::default(),
             rows: 0,
             rejects: 0,
-            created,
+            created: row.makes_table().map(|key| Created { key }),
             table_oid: row.table_oid,
         }))))
     }
@@ -246,7 +229,7 @@ impl Postgres {
         state: LoadState,
         reason: Option<&str>,
     ) -> Result<Option<Undone>, DatabaseError> {
-        let Begin::Started(transaction) = self.hold(load.id, &load.table, &load.object.uri, None).await? else {
+        let Begin::Started(transaction) = self.hold(load.id, &load.table, &load.object.uri).await? else {
             return Ok(None);
         };
         let LoadTransaction::Postgres(held) = *transaction else { return Ok(None) };

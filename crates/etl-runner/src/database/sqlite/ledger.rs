@@ -234,14 +234,13 @@ impl Session {
 }
 
 impl Sqlite {
-    /// Ends a transaction that only read.
     async fn load_rows(
         &mut self,
         query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
     ) -> Result<Vec<LoadRow>, DatabaseError> {
-        let mut session = self.read(Doing::ReadLedger).await?;
+        let mut session = self.session(Doing::ReadLedger).await?;
         let found = session.load_rows(query).await?;
-        self.done(session).await?;
+        self.keep(session);
         Ok(found)
     }
 
@@ -328,10 +327,10 @@ impl Sqlite {
              where load_id = ?1 and record > ?2 order by record limit ?3"
         );
         let doing = Doing::ReadLedger;
-        let mut session = self.read(doing).await?;
+        let mut session = self.session(doing).await?;
         let query = built(sql).bind(load).bind(signed(after)).bind(i64::from(limit));
         let rows = session.rows(query, doing).await?;
-        self.done(session).await?;
+        self.keep(session);
         Ok(rows)
     }
 
@@ -356,9 +355,9 @@ impl Sqlite {
 
     pub(in super::super) async fn count_rejects(&mut self, load: i64) -> Result<u64, DatabaseError> {
         let query = statement("select count(*) as count from aqueduct_reject where load_id = ?1").bind(load);
-        let mut session = self.read(Doing::ReadLedger).await?;
+        let mut session = self.session(Doing::ReadLedger).await?;
         let row = session.row(query, Doing::ReadLedger).await?;
-        self.done(session).await?;
+        self.keep(session);
         get::<i64>(&row, "count").map(i64::unsigned_abs)
     }
 
@@ -374,9 +373,9 @@ impl Sqlite {
             format!("select cast(null as integer) as load, count(*) as count from {name}")
         };
         let doing = Doing::Count(table);
-        let mut session = self.read(doing).await?;
+        let mut session = self.session(doing).await?;
         let rows = session.rows(built(sql), doing).await?;
-        self.done(session).await?;
+        self.keep(session);
         let mut counts = RowCounts { by_load: BTreeMap::new(), without_load: 0 };
         for row in &rows {
             let count = get::<i64>(row, "count")?.unsigned_abs();
@@ -397,9 +396,9 @@ impl Sqlite {
             table.quoted()
         );
         let doing = Doing::Count(table);
-        let mut session = self.read(doing).await?;
+        let mut session = self.session(doing).await?;
         let row = session.row(built(sql).bind(table.name()), doing).await?;
-        self.done(session).await?;
+        self.keep(session);
         Ok(get::<i64>(&row, "lost")? != 0)
     }
 

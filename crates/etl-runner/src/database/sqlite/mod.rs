@@ -190,6 +190,11 @@ impl Sqlite {
         Ok(())
     }
 
+    /// After a question of one statement, which is a transaction by itself.
+    fn keep(&mut self, session: Session) {
+        self.idle = Some(session.connection);
+    }
+
     async fn roll_back(&mut self, mut session: Session) {
         if session.simple("rollback".into(), Doing::Commit).await.is_ok() {
             self.idle = Some(session.connection);
