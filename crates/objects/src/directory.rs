@@ -165,7 +165,7 @@ impl DirectoryStore {
                 }
                 _ => store.io("write", &key, error),
             })?;
-            Ok(Uploaded { key, size, version: file_version(&meta), etag: None, sha256 })
+            Ok(Uploaded { key, size, version: file_version(&meta), etag: None, sha256, continued: 0 })
         });
         let report = async {
             while let Some(count) = counted.recv().await {

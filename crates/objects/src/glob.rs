@@ -55,7 +55,7 @@ impl Glob {
     }
 
     /// Every key that starts with `prefix`.
-    pub(crate) fn below(prefix: &str) -> Self {
+    pub fn below(prefix: &str) -> Self {
         let regex = Regex::new(&format!("(?s)\\A{}.*\\z", regex::escape(prefix))).ok();
         Self { text: format!("{prefix}**"), prefix: prefix.to_owned(), regex, slashes: None }
     }

@@ -146,6 +146,20 @@ impl Aws {
         String::from_utf8_lossy(&answer.body).matches("<UploadId>").count()
     }
 
+    /// Parts of the uploads of a key that nobody completed or aborted, those only begun included in neither.
+    pub fn open_parts(&self, bucket: &str, key: &str) -> usize {
+        let answer = self.s3("GET", &format!("/{bucket}?uploads&prefix={key}"), &[], b"");
+        answer.expect_success("list uploads");
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let ids = text.split("<UploadId>").skip(1).filter_map(|rest| rest.split("</UploadId>").next());
+        let parts = |id: &str| {
+            let answer = self.s3("GET", &format!("{}?uploadId={id}", object_path(bucket, key)), &[], b"");
+            // Completed or aborted in between.
+            if answer.status == 404 { 0 } else { String::from_utf8_lossy(&answer.body).matches("<PartNumber>").count() }
+        };
+        ids.map(parts).sum()
+    }
+
     /// Stores a secret in Secrets Manager; its name is `name`.
     pub fn create_secret(&self, name: &str, value: &str) {
         self.secret_call("CreateSecret", "Name", name, value);

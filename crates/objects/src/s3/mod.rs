@@ -1,8 +1,10 @@
 //! An S3 bucket, or a prefix of one, as a store.
 
+mod bodies;
 mod errors;
 mod leftover;
 mod read;
+mod resume;
 mod write;
 
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use aws_sdk_s3::config::{Credentials, ProvideCredentials, SharedCredentialsProvi
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::EncodingType;
 
+use bodies::Bodies;
 use leftover::Leftovers;
 pub(crate) use read::{RANGE_BYTES, RANGES_IN_FLIGHT, RangedRead};
 
@@ -77,6 +80,11 @@ impl std::fmt::Debug for S3Settings {
 #[derive(Clone, Debug)]
 pub struct S3Store {
     client: Client,
+    /// For requests that carry bytes, or make the store copy some: they may take longer.
+    sender: Client,
+    /// Whether requests are signed with the hash of their body.
+    signs_payload: bool,
+    bodies: Bodies,
     bucket: String,
     /// Empty, or ending in `/`.
     prefix: String,
@@ -120,12 +128,15 @@ impl S3Store {
         // The profile may name an endpoint too.
         let endpoint = given_endpoint.or_else(|| shared.endpoint_url().map(str::to_owned));
         require_url(endpoint.as_deref(), "endpoint_url of the AWS profile")?;
-        let path_style = settings.path_style
-            || std::env::var("AQUEDUCT_S3_PATH_STYLE").is_ok_and(|value| value == "1" || value == "true")
-            || endpoint.as_deref().is_some_and(has_no_subdomains);
-        let config = aws_sdk_s3::config::Builder::from(&shared).force_path_style(path_style).build();
+        let path_style =
+            settings.path_style || set("AQUEDUCT_S3_PATH_STYLE") || endpoint.as_deref().is_some_and(has_no_subdomains);
+        let config = aws_sdk_s3::config::Builder::from(&shared).force_path_style(path_style);
+        let slow = config.clone().timeout_config(timeouts(write::PART_TIMEOUT));
         Ok(Self {
-            client: Client::from_conf(config),
+            client: Client::from_conf(config.build()),
+            sender: Client::from_conf(slow.build()),
+            signs_payload: set("AQUEDUCT_S3_SIGN_PAYLOAD") || !endpoint.as_deref().is_none_or(keeps_bytes_whole),
+            bodies: Bodies::default(),
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
             endpoint: endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),
@@ -283,6 +294,19 @@ fn endpoint_of_environment() -> Option<(&'static str, String)> {
     set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL"))
 }
 
+fn set(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| value == "1" || value == "true")
+}
+
+/// Over TLS, and on this machine, nobody stands between who could change a body on its way: a signature over its hash
+/// would be a second SHA-256 of every byte for nothing. Its CRC-32 is in the signed headers anyway, and S3 compares.
+fn keeps_bytes_whole(endpoint: &str) -> bool {
+    let https = endpoint.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"));
+    let host = host_of(endpoint);
+    let loopback = host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    https || loopback || host == "localhost" || host.ends_with(".localhost")
+}
+
 /// The SDK takes a host without a scheme for a relative address, and says so only when it sends.
 fn require_url(endpoint: Option<&str>, variable: &'static str) -> Result<(), StoreError> {
     let is_url = |endpoint: &str| {
@@ -322,13 +346,17 @@ fn names_profile(line: &str, profile: &str) -> bool {
 
 /// No bucket can stand before an IP address, and few resolvers know `bucket.localhost`.
 fn has_no_subdomains(endpoint: &str) -> bool {
+    let host = host_of(endpoint);
+    host == "localhost" || host.ends_with(".localhost") || host.parse::<std::net::IpAddr>().is_ok()
+}
+
+fn host_of(endpoint: &str) -> &str {
     let authority = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     let authority = authority.split(['/', '?']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
+    match authority.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-    };
-    host == "localhost" || host.ends_with(".localhost") || host.parse::<std::net::IpAddr>().is_ok()
+    }
 }
 
 /// Objects stored before versions were turned on have the version id `null`, and so has whatever replaces them while
@@ -372,6 +400,19 @@ mod tests {
         }
         for endpoint in ["https://s3.eu-west-1.amazonaws.com", "http://minio.example:9000", "localhost.example"] {
             assert!(!has_no_subdomains(endpoint), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_signed_where_somebody_could_stand_between() {
+        for endpoint in ["https://s3.eu-west-1.amazonaws.com", "HTTPS://minio.example", "http://127.0.0.1:5000"] {
+            assert!(keeps_bytes_whole(endpoint), "{endpoint}");
+        }
+        for endpoint in ["http://[::1]:9000", "http://localhost:4566/", "http://minio.localhost"] {
+            assert!(keeps_bytes_whole(endpoint), "{endpoint}");
+        }
+        for endpoint in ["http://minio.example:9000", "http://10.0.0.7:9000", "http://localhost.example"] {
+            assert!(!keeps_bytes_whole(endpoint), "{endpoint}");
         }
     }
 

@@ -5,5 +5,6 @@
 mod directory;
 mod failures;
 mod promises;
+mod resume;
 mod s3;
 mod world;
