@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use objects::{Compression, Decompressed, Limits, ObjectMeta, ObjectReader, Store};
+use objects::{Compression, Decompressed, Limits, ObjectMeta, ObjectReader, ReadAhead, Store, StoreError};
 use transform::csv::Opened;
 use transform::pipeline::{Errors, Mode};
 use transform::{ColumnType, Discard, HeaderReport, Labels, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally};
@@ -72,8 +72,8 @@ pub struct Task<'a> {
     pub in_splits: &'a AtomicBool,
 }
 
-/// An object's bytes, decompressed.
-pub(crate) type Source = Decompressed<ObjectReader>;
+/// What a load reads from: an object's bytes, decompressed.
+pub(crate) type Source = ReadAhead<Decompressed<ObjectReader>>;
 
 /// Told how far a load is: bytes read of the object as stored, records read.
 pub type Advance<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
@@ -168,16 +168,24 @@ async fn attempt(
     Ok(Outcome::Loaded { load })
 }
 
+/// From here on an object is worth a thread that hashes and decompresses it beside the cutting.
+const READ_AHEAD_FROM: u64 = 4 << 20;
+
 /// Opens the pinned version and reads as far as the header.
 async fn open(task: &Task<'_>, progress: &mut Progress) -> Result<(Opened<Source>, Compression), LoadError> {
     let reader = task.store.reader(task.object).await?;
     let pipeline = task.target.pipeline.clone();
+    let size = task.object.size;
     let (opened, compression) = tokio::task::spawn_blocking(move || {
         let source = Decompressed::new(reader, Limits::default())?;
         let compression = source.compression();
         if let Some(kind) = objects::refuse_binary(source.head()) {
             return Err(LoadError::NotCsv(kind));
         }
+        let source = match compression != Compression::Plain || size >= READ_AHEAD_FROM {
+            true => ReadAhead::new(source).map_err(|error| StoreError::from_read(error, "the object"))?,
+            false => ReadAhead::direct(source),
+        };
         Ok((Opened::new(source, &pipeline)?, compression))
     })
     .await
