@@ -99,16 +99,16 @@ pub struct CheckProgress {
     pub records: u64,
 }
 
-/// Checks the whole of `source`, keeping the first `shown` rejects; `progress` is called now and then.
+/// Checks the whole of `source`, keeping the first `shown` rejects; `progress` is called now and then. What is no CSV at
+/// all is for [`refuse_other_files`] to find out before.
 ///
 /// Memory stays bounded whatever the file holds: of further rejects only the counts are kept.
 pub fn check<R: Read>(
-    source: &mut Decompressed<R>,
+    source: &mut R,
     pipeline: &Pipeline,
     shown: usize,
     progress: &mut dyn FnMut(CheckProgress),
 ) -> Result<CheckReport, CheckError> {
-    refuse_other_files(source)?;
     let mut opened = Opened::new(source, pipeline)?;
     let types: Vec<_> = pipeline.schema.fields.iter().map(transform::pipeline::Field::column_type).collect();
     let (plan, header_report) = Plan::compile(pipeline, opened.grammar(), opened.header(), &types)?;

@@ -1,6 +1,7 @@
 //! The order of things in each command: phase 1 looks at everything that is at hand, phase 2 works.
 
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -9,12 +10,13 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use cli::{Exit, Progress, Screen, Terminal};
+use futures_util::{StreamExt, stream};
 use ingest::check::{self, CheckError};
 use ingest::generate::{self, Summary};
 use ingest::key::Keys;
 use ingest::local::{self, LocalError, Skipped};
-use ingest::upload::{self, Compress, Input, Options, Outcome, Step, UploadError, Watch};
-use objects::{Decompressed, Glob, Limits, Store, StoreError};
+use ingest::upload::{Compress, Input, Options, Outcome, Step, UploadError, Uploader, Watch};
+use objects::{Compression, Decompressed, Glob, Limits, ReadAhead, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use transform::Pipeline;
 
@@ -26,6 +28,11 @@ use crate::report::{self, CheckDocument, CheckEntry, SkippedEntry, UploadDocumen
 const PIPELINE_READ: u64 = 2 << 20;
 /// Open multipart uploads are taken back within this time after an interruption.
 const TAKE_BACK: Duration = Duration::from_secs(5);
+/// From here on a compressed file is worth a second thread.
+const READ_AHEAD_FROM: u64 = 1 << 20;
+/// Files on their way at once. What they hold in memory is bounded elsewhere; this many answers of a store a few hops
+/// away may be waited for at the same time.
+const FILES_IN_FLIGHT: usize = 16;
 /// A thread that reads a file or standard input is waited for no longer.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -121,10 +128,26 @@ fn upload(args: &config::Upload, terminal: Terminal) -> Result<Exit, Failure> {
     let outcome = runtime.block_on(async {
         let interrupted = interruption().map_err(Failure::runtime)?;
         let opened = OnceLock::new();
+        let bar = Bar::new(terminal, &chosen.inputs);
+        let finished = RefCell::new(BTreeMap::new());
+        let mut session = Session {
+            args,
+            terminal,
+            inputs: &chosen.inputs,
+            bar: &bar,
+            finished: &finished,
+            store: &opened,
+            tally: Tally::default(),
+            entries: Vec::new(),
+            reported: 0,
+            hopeless: false,
+        };
+        let work = upload_all(&mut session, options, &chosen.missing);
         let exit = tokio::select! {
-            outcome = upload_all(args, &options, &chosen, &opened, terminal) => return outcome,
+            done = work => return done.and_then(|()| session.finish(&chosen.skipped)),
             exit = interrupted => exit,
         };
+        bar.finish();
         // The upload is dropped by now; in S3 its parts lie there until somebody says that they are not wanted.
         if let Some(store) = opened.get() {
             let again = interruption().map_err(Failure::runtime)?;
@@ -133,6 +156,9 @@ fn upload(args: &config::Upload, terminal: Terminal) -> Result<Exit, Failure> {
                 _ = again => {}
             }
         }
+        // Done, and not told yet because a file before it was still under way. Where nobody reads it any more, that the
+        // work was interrupted is still the news.
+        let _ = session.report_stored();
         Err(Failure::interrupted(exit))
     });
     runtime.shutdown_timeout(GOODBYE);
@@ -185,67 +211,120 @@ fn choose(args: &config::Upload) -> Result<Chosen, Failure> {
 }
 
 async fn upload_all(
-    args: &config::Upload,
-    options: &Options,
-    chosen: &Chosen,
-    opened: &OnceLock<Store>,
-    terminal: Terminal,
-) -> Result<Exit, Failure> {
-    let mut session = Session { args, terminal, tally: Tally::default(), entries: Vec::new() };
-    for (path, error) in &chosen.missing {
+    session: &mut Session<'_>,
+    options: Options,
+    missing: &[(PathBuf, LocalError)],
+) -> Result<(), Failure> {
+    for (path, error) in missing {
         session.failed(UploadEntry::new(path.display().to_string()), Failure::local(error));
     }
-    let store = if chosen.inputs.is_empty() { None } else { open_store(args).await? };
-    let store = store.map(|store| opened.get_or_init(|| store));
-    let mut taken: HashMap<&str, String> = HashMap::new();
-    for (position, input) in chosen.inputs.iter().enumerate() {
-        let outcome = match taken.insert(input.name(), input.label()) {
-            Some(other) => Err(UploadError::SameKey { key: input.name().to_owned(), other }),
-            None => {
-                let bar = Bar::new(terminal, input.label());
-                let outcome = upload::upload(store, input, options, &bar.watch()).await;
-                bar.finish();
-                outcome
+    let inputs = session.inputs;
+    if inputs.is_empty() {
+        return Ok(());
+    }
+    let store = open_store(session.args).await?;
+    if let Some(store) = &store {
+        session.store.get_or_init(|| store.clone());
+    }
+    let mut uploader = Uploader::new(store, options);
+    uploader.look(inputs).await;
+    let (uploader, finished, watch) = (&uploader, session.finished, session.bar.watch());
+    let twins = same_names(inputs);
+    // What is wrong with the store shows with the first file: it goes alone where nothing was heard of the store yet.
+    let alone = if uploader.has_looked() { 0 } else { 1 };
+    let stopped = Cell::new(false);
+    for (positions, at_once) in [(0..alone, 1), (alone..inputs.len(), FILES_IN_FLIGHT)] {
+        let jobs = positions.take_while(|_| !stopped.get()).map(async |position| {
+            let input = &inputs[position];
+            let outcome = match &twins[position] {
+                Some(other) => Err(UploadError::SameKey { key: input.name().to_owned(), other: other.clone() }),
+                None => uploader.upload(input, &watch).await,
+            };
+            if outcome.as_ref().is_err_and(UploadError::concerns_the_store) {
+                stopped.set(true);
             }
-        };
-        let error = match outcome {
-            Ok(outcome) => {
-                session.stored(input, store, &outcome)?;
-                continue;
-            }
-            Err(error) => error,
-        };
-        let entry = UploadEntry::new(input.label()).with_check(match &error {
-            UploadError::Rejects { report } => Some((**report).clone()),
-            _ => None,
+            finished.borrow_mut().insert(position, outcome);
+            position
         });
-        session.failed(entry, Failure::upload(&input.label(), &error, args.pipeline.as_deref()));
-        let left = chosen.inputs.len() - position - 1;
-        if error.concerns_the_store() && left > 0 {
-            let left = cli::human::counted(left as u64, "file was", "files were");
-            note_all(terminal, [format!("{left} not tried: the store would refuse them too")]);
-            break;
+        // In the order of the files, whichever is done first.
+        let mut jobs = std::pin::pin!(stream::iter(jobs).buffered(at_once));
+        while let Some(position) = jobs.next().await {
+            session.report(position)?;
         }
     }
-    session.finish(&chosen.skipped)
+    session.bar.finish();
+    let left = inputs.len() - session.reported;
+    if left > 0 {
+        let left = cli::human::counted(left as u64, "file was", "files were");
+        note_all(session.terminal, [format!("{left} not tried: the store would refuse them too")]);
+    }
+    Ok(())
+}
+
+/// For each input, an earlier one with the same name.
+fn same_names(inputs: &[Input]) -> Vec<Option<String>> {
+    let mut taken: HashMap<&str, String> = HashMap::new();
+    inputs.iter().map(|input| taken.insert(input.name(), input.label())).collect()
 }
 
 /// What was shown so far, and what is told at the end.
 struct Session<'a> {
     args: &'a config::Upload,
     terminal: Terminal,
+    inputs: &'a [Input],
+    bar: &'a Bar,
+    /// Files that are done and were not told yet, by their position.
+    finished: &'a RefCell<BTreeMap<usize, Result<Outcome, UploadError>>>,
+    store: &'a OnceLock<Store>,
     tally: Tally,
     entries: Vec<UploadEntry>,
+    /// Files told.
+    reported: usize,
+    /// The store failed for one: that it fails for others is no news.
+    hopeless: bool,
 }
 
 impl Session<'_> {
+    /// Tells what became of a file.
+    fn report(&mut self, position: usize) -> Result<(), Failure> {
+        let Some(outcome) = self.finished.borrow_mut().remove(&position) else { return Ok(()) };
+        let (input, bar) = (&self.inputs[position], self.bar);
+        let error = match outcome {
+            Ok(outcome) => {
+                self.reported += 1;
+                return bar.aside(|| self.stored(input, &outcome));
+            }
+            Err(error) => error,
+        };
+        if error.concerns_the_store() && std::mem::replace(&mut self.hopeless, true) {
+            return Ok(());
+        }
+        self.reported += 1;
+        let entry = UploadEntry::new(input.label()).with_check(match &error {
+            UploadError::Rejects { report } => Some((**report).clone()),
+            _ => None,
+        });
+        let failure = Failure::upload(&input.label(), &error, self.args.pipeline.as_deref());
+        bar.aside(|| self.failed(entry, failure));
+        Ok(())
+    }
+
+    /// After an interruption: what is stored is stored.
+    fn report_stored(&mut self) -> Result<(), Failure> {
+        let stored: Vec<_> = {
+            let finished = self.finished.borrow();
+            finished.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(&position, _)| position).collect()
+        };
+        stored.into_iter().try_for_each(|position| self.report(position))
+    }
+
     fn failed(&mut self, entry: UploadEntry, failure: Failure) {
         failure.screen.show(self.terminal.err);
         self.tally.failures.push(failure.exit);
         self.entries.push(entry.failed(failure));
     }
 
-    fn stored(&mut self, input: &Input, store: Option<&Store>, outcome: &Outcome) -> Result<(), Failure> {
+    fn stored(&mut self, input: &Input, outcome: &Outcome) -> Result<(), Failure> {
         self.tally.done += 1;
         if let Some(check) = &outcome.check {
             note_all(self.terminal, report::notes(&input.label(), check));
@@ -253,12 +332,17 @@ impl Session<'_> {
         if let Some(compression) = outcome.compressed_before {
             note_all(self.terminal, [format!("{} is {compression} already and stays as it is", input.label())]);
         }
+        if outcome.continued > 0 {
+            let (there, all) = (cli::human::bytes(outcome.continued), cli::human::bytes(outcome.bytes));
+            let text = format!("{}: {there} of {all} were there from an upload that was cut short", input.label());
+            note_all(self.terminal, [text]);
+        }
         let target = format!("{}/{}", self.args.store, outcome.key);
         if !self.terminal.json {
             let text = report::upload_text(&input.label(), &target, outcome, self.args.dry_run, self.terminal.out);
             cli::print(text).map_err(|error| self.unwritten(&error))?;
         }
-        let object = store.map_or(target, |store| store.uri_of(&outcome.key));
+        let object = self.store.get().map_or(target, |store| store.uri_of(&outcome.key));
         self.entries.push(UploadEntry::new(input.label()).done(object, outcome, self.args.dry_run));
         Ok(())
     }
@@ -310,44 +394,81 @@ fn interruption() -> io::Result<impl Future<Output = Exit>> {
     })
 }
 
-/// The progress of one file: a bar while it is read, and another while it is sent.
+/// The progress of one file: a bar while it is read, and another while it is sent. Of several files one bar says how
+/// much of them was read.
 struct Bar {
     terminal: Terminal,
     label: String,
+    is_one_file: bool,
     current: Arc<Mutex<Option<Progress>>>,
 }
 
 impl Bar {
-    fn new(terminal: Terminal, label: String) -> Self {
-        Self { terminal, label, current: Arc::new(Mutex::new(None)) }
+    fn new(terminal: Terminal, inputs: &[Input]) -> Self {
+        let (label, overall) = match inputs {
+            [one] => (one.label(), None),
+            several => {
+                let label = cli::human::counted(several.len() as u64, "file", "files");
+                let size = |input: &Input| match input {
+                    Input::File(file) => fs::metadata(&file.path).map_or(0, |meta| meta.len()),
+                    Input::Stdin { .. } => 0,
+                };
+                let total = terminal.progress.then(|| several.iter().map(size).sum());
+                let overall = Progress::bytes(terminal, &label, total);
+                (label, Some(overall))
+            }
+        };
+        Self { terminal, label, is_one_file: inputs.len() == 1, current: Arc::new(Mutex::new(overall)) }
     }
 
     fn watch(&self) -> Watch {
-        let (terminal, label, current) = (self.terminal, self.label.clone(), Arc::clone(&self.current));
+        if !self.terminal.progress {
+            return Arc::new(|_| ());
+        }
+        let (terminal, label, is_one_file) = (self.terminal, self.label.clone(), self.is_one_file);
+        let current = Arc::clone(&self.current);
         Arc::new(move |step| {
             let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
             match step {
-                Step::Checking { total } => {
+                Step::Checking { total } if is_one_file => {
                     *current = Some(Progress::bytes(terminal, &format!("check {label}"), total));
                 }
-                Step::Compressing { total } => {
+                Step::Compressing { total } if is_one_file => {
                     *current = Some(Progress::bytes(terminal, &format!("compress {label}"), Some(total)));
                 }
-                Step::Storing { total } => {
+                Step::Storing { total } if is_one_file => {
                     *current = Some(Progress::bytes(terminal, &format!("store {label}"), Some(total)));
                 }
-                Step::Read(bytes) | Step::Stored(bytes) => {
+                Step::Stored(bytes) if is_one_file => {
                     if let Some(bar) = current.as_ref() {
                         bar.add_bytes(bytes);
                     }
                 }
-                Step::Records(records) => {
+                Step::Read(bytes) => {
+                    if let Some(bar) = current.as_ref() {
+                        bar.add_bytes(bytes);
+                    }
+                }
+                Step::Records(records) if is_one_file => {
                     if let Some(bar) = current.as_ref() {
                         bar.set_rows(records);
                     }
                 }
+                _ => {}
             }
         })
+    }
+
+    /// Writes without leaving half a bar behind.
+    fn aside<R>(&self, write: impl FnOnce() -> R) -> R {
+        if self.is_one_file {
+            self.finish();
+        }
+        let bar = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
     }
 
     fn finish(&self) {
@@ -436,13 +557,26 @@ fn check_one(
         },
     };
     let total = opened.as_ref().map(|(_, meta)| meta.len());
-    let source: Box<dyn Read + '_> = match &opened {
-        Some((file, _)) => Box::new(file),
-        None => Box::new(io::stdin().lock()),
+    let source: Box<dyn Read + Send> = match &opened {
+        Some((file, _)) => match file.try_clone() {
+            Ok(file) => Box::new(file),
+            Err(source) => {
+                let error = LocalError::Io { action: "open", path: path.to_owned(), source };
+                return Ok(failed(Failure::local(&error)));
+            }
+        },
+        None => Box::new(io::stdin()),
     };
     let bar = Progress::bytes(terminal, &name, total);
     let source = Watched { inner: source, bar: bar.clone() };
-    let outcome = Decompressed::new(source, Limits::default()).map_err(CheckError::Read).and_then(|mut source| {
+    let outcome = Decompressed::new(source, Limits::default()).map_err(CheckError::Read).and_then(|source| {
+        check::refuse_other_files(&source)?;
+        // Decompression goes on beside the check, where that is worth a thread.
+        let is_long = source.compression() != Compression::Plain && total.is_none_or(|total| total >= READ_AHEAD_FROM);
+        let mut source = match is_long {
+            true => ReadAhead::new(source).map_err(|error| StoreError::from_read(error, &name))?,
+            false => ReadAhead::direct(source),
+        };
         let mut progress = |progress: check::CheckProgress| bar.set_rows(progress.records);
         check::check(&mut source, pipeline, args.limit, &mut progress)
     });
@@ -468,12 +602,12 @@ fn check_one(
     Ok(CheckEntry { report: Some(report), ..failed(failure) })
 }
 
-struct Watched<'a> {
-    inner: Box<dyn Read + 'a>,
+struct Watched {
+    inner: Box<dyn Read + Send>,
     bar: Progress,
 }
 
-impl Read for Watched<'_> {
+impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.bar.add_bytes(read as u64);

@@ -29,6 +29,9 @@ pub(crate) struct UploadEntry {
     pub(crate) sha256: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<String>,
+    /// Bytes that were there from an upload that was cut short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) continued_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) check: Option<CheckReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +84,7 @@ impl UploadEntry {
             bytes: None,
             sha256: None,
             version: None,
+            continued_bytes: None,
             check: None,
             error: None,
             exit: 0,
@@ -104,6 +108,7 @@ impl UploadEntry {
             bytes: Some(outcome.bytes),
             sha256: Some(outcome.sha256.to_string()),
             version: outcome.version.as_ref().map(ToString::to_string),
+            continued_bytes: Some(outcome.continued).filter(|bytes| *bytes > 0),
             check: outcome.check.clone(),
             ..self
         }

@@ -1,24 +1,39 @@
 //! One file into the store.
 //!
-//! A file is read twice: once to check and hash it, once to send it. The store is given the hash of the first pass and
-//! keeps nothing when the second pass reads other bytes, so what is stored is what was checked. What can be read only
-//! once (standard input), and what is compressed on the way, waits in an unnamed temporary file in between.
+//! A file is read twice: once to check it and take its fingerprint, once to send it. The store is given the fingerprint
+//! and keeps nothing when the second pass reads other bytes, so what is stored is what was checked. A short file is held
+//! in memory instead. What can be read only once (standard input), and what is compressed on the way, waits in an unnamed
+//! temporary file in between.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, Metadata};
+use std::io::{self, Cursor, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use objects::{Compression, ContentHash, Decompressed, Limits, Store, StoreError, Upload, Version};
+use objects::{
+    Compression, ContentHash, Decompressed, Fingerprint, Fingerprinter, Fingerprinting, Glob, Limits, ObjectMeta,
+    ReadAhead, Store, StoreError, Upload, Version,
+};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use transform::Pipeline;
 
 use crate::check::{self, CheckError, CheckReport};
 use crate::key::{KeyError, Keys};
 use crate::local::{self, LocalError, LocalFile};
 
-const COPY_BUFFER: usize = 256 * 1024;
+/// Read and hashed while it is still in the processor's cache.
+const COPY_BUFFER: usize = 128 * 1024;
+/// Files up to this are held in memory and read once; the others in pieces, twice.
+const HELD_BYTES: u64 = 256 * 1024;
+/// From here on a check is worth a second thread that reads ahead.
+const READ_AHEAD_FROM: u64 = 4 << 20;
+/// From this many files on, one listing is cheaper than asking for each.
+const WORTH_LISTING: usize = 3;
+/// A page of a listing has a thousand keys: past one page for so many files, others' keys are not worth the reading.
+const FILES_A_PAGE: usize = 20;
 /// zstd's own default: about as fast as a disk.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -121,6 +136,8 @@ pub struct Outcome {
     pub check: Option<CheckReport>,
     /// A file compressed already was to be compressed.
     pub compressed_before: Option<Compression>,
+    /// Bytes that were there from an upload that was cut short.
+    pub continued: u64,
 }
 
 /// Why a file was not stored.
@@ -178,52 +195,208 @@ pub async fn upload(
     options: &Options,
     watch: &Watch,
 ) -> Result<Outcome, UploadError> {
-    let (content, key) = {
-        let (input, options, watch) = (input.clone(), options.clone(), Arc::clone(watch));
-        blocking(move || {
-            let content = Content::open(&input, &watch)?;
-            let key = options.keys.key_for(&content.name_in_store(&input, &options))?;
-            Ok((content, key))
-        })
-        .await?
-    };
-    // Asked before the long work: a store that refuses us is found out at once.
-    let present = match store {
-        Some(store) => match store.head(&key).await {
-            Ok(meta) => Some((store, meta)),
-            Err(StoreError::NotFound { .. }) => None,
-            Err(error) => return Err(error.into()),
-        },
-        None => None,
-    };
-    let prepared = {
-        let (options, watch) = (options.clone(), Arc::clone(watch));
-        blocking(move || content.prepare(&options, &watch)).await?
-    };
-    let Prepared { content, size, sha256, check, compressed_before } = prepared;
-    let content_type = content_type(content.compression);
-    let mut outcome =
-        Outcome { key, action: Action::Uploaded, bytes: size, sha256, version: None, check, compressed_before };
-    if let Some((store, meta)) = present {
-        let unchanged = meta.size == size && stored_hash(store, &meta).await? == Some(sha256);
-        if unchanged && !options.force {
-            return Ok(Outcome { action: Action::Unchanged, ..outcome });
+    Uploader::new(store.cloned(), options.clone()).upload(input, watch).await
+}
+
+/// Stores files, several at a time where somebody asks for several.
+#[derive(Debug)]
+pub struct Uploader {
+    store: Option<Store>,
+    options: Arc<Options>,
+    inventory: Inventory,
+    /// Checking is work for a processor: no more at once than there are, whatever waits for the store.
+    processors: Semaphore,
+}
+
+impl Uploader {
+    /// `store` may be missing for a dry run: the directory that would be made.
+    pub fn new(store: Option<Store>, options: Options) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = Semaphore::new(processors);
+        Self { store, options: Arc::new(options), inventory: Inventory::default(), processors }
+    }
+
+    /// Looks which of the keys of `inputs` are taken, where one listing tells sooner than a question for each. Best
+    /// effort: what is not known now is asked for later.
+    pub async fn look(&mut self, inputs: &[Input]) {
+        let Some(store @ Store::S3(_)) = &self.store else { return };
+        let endings = match self.options.compress {
+            None => &[""][..],
+            Some(Compress::Gzip) => &["", ".gz"],
+            Some(Compress::Zstd) => &["", ".zst"],
+        };
+        let keys = inputs.iter().flat_map(|input| {
+            endings.iter().filter_map(|ending| self.options.keys.key_for(&format!("{}{ending}", input.name())).ok())
+        });
+        let keys: HashSet<String> = keys.collect();
+        if inputs.len() >= WORTH_LISTING && !keys.is_empty() {
+            self.inventory = match Inventory::of(store, keys, inputs.len().div_ceil(FILES_A_PAGE)).await {
+                Ok(inventory) => inventory,
+                Err(error) => {
+                    tracing::debug!(%error, "the store cannot be listed; each key is asked for");
+                    Inventory::default()
+                }
+            };
         }
-        outcome.action = Action::Replaced;
     }
-    if options.dry_run {
-        return Ok(outcome);
+
+    /// Whether the store has answered already.
+    pub fn has_looked(&self) -> bool {
+        self.inventory.end != Some(String::new())
     }
-    let Some(store) = store else {
-        return Ok(outcome);
-    };
-    watch(Step::Storing { total: size });
-    let stored = |bytes| watch(Step::Stored(bytes));
-    let upload = content.into_upload()?.sha256(sha256).progress(&stored);
-    let uploaded = store.put(&outcome.key, upload.content_type(content_type)).await?;
-    tracing::info!(key = outcome.key, bytes = size, version = %uploaded.version, "object stored");
-    outcome.version = Some(uploaded.version);
-    Ok(outcome)
+
+    /// Stores one file, unless its content is there already or its pipeline refuses it.
+    pub async fn upload(&self, input: &Input, watch: &Watch) -> Result<Outcome, UploadError> {
+        let (content, key) = {
+            let (input, options, watch) = (input.clone(), Arc::clone(&self.options), Arc::clone(watch));
+            self.blocking(move || {
+                let content = Content::open(&input, &watch)?;
+                let key = options.keys.key_for(&content.name_in_store(&input, &options))?;
+                Ok((content, key))
+            })
+            .await?
+        };
+        // Asked before the long work: a store that refuses us is found out at once.
+        let present = self.present(&key).await?;
+        let prepared = {
+            let (options, watch) = (Arc::clone(&self.options), Arc::clone(watch));
+            self.blocking(move || content.prepare(&options, &watch)).await?
+        };
+        let Prepared { content, print, check, compressed_before } = prepared;
+        let mut outcome = Outcome {
+            key,
+            action: Action::Uploaded,
+            bytes: print.bytes(),
+            sha256: print.sha256(),
+            version: None,
+            check,
+            compressed_before,
+            continued: 0,
+        };
+        outcome.action = match &present {
+            None => Action::Uploaded,
+            Some(meta) => self.compare(meta, &print).await?,
+        };
+        let Some(store) = self.store.as_ref().filter(|_| !self.options.dry_run) else {
+            return Ok(outcome);
+        };
+        if outcome.action == Action::Unchanged {
+            return Ok(outcome);
+        }
+        watch(Step::Storing { total: outcome.bytes });
+        let stored = |bytes| watch(Step::Stored(bytes));
+        let sent = |only_if_absent| {
+            let upload = content.to_upload(store)?.fingerprint(print.clone()).progress(&stored);
+            let upload = upload.content_type(content_type(content.compression));
+            Ok::<_, UploadError>(if only_if_absent { upload.only_if_absent() } else { upload })
+        };
+        // A key that was free is taken only as long as it is: whatever came there meanwhile has to be looked at first.
+        let only_if_absent = matches!(store, Store::S3(_)) && outcome.action == Action::Uploaded;
+        let uploaded = match store.put(&outcome.key, sent(only_if_absent)?).await {
+            Err(StoreError::AlreadyExists { .. }) if only_if_absent => {
+                outcome.action = match store.head(&outcome.key).await {
+                    Ok(meta) => self.compare(&meta, &print).await?,
+                    Err(StoreError::NotFound { .. }) => Action::Uploaded,
+                    Err(error) => return Err(error.into()),
+                };
+                if outcome.action == Action::Unchanged {
+                    return Ok(outcome);
+                }
+                store.put(&outcome.key, sent(false)?).await?
+            }
+            // Some servers that speak S3 know no conditions.
+            Err(StoreError::Service { code, .. }) if only_if_absent && code == "NotImplemented" => {
+                store.put(&outcome.key, sent(false)?).await?
+            }
+            uploaded => uploaded?,
+        };
+        tracing::info!(key = outcome.key, bytes = outcome.bytes, version = %uploaded.version, "object stored");
+        outcome.version = Some(uploaded.version);
+        outcome.continued = uploaded.continued;
+        Ok(outcome)
+    }
+
+    /// What the key holds.
+    async fn present(&self, key: &str) -> Result<Option<ObjectMeta>, UploadError> {
+        let Some(store) = &self.store else { return Ok(None) };
+        match self.inventory.knows(key) {
+            Some(present) => return Ok(present.cloned()),
+            None => {}
+        }
+        match store.head(key).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What storing bytes under a key that holds others, or the same, comes to.
+    async fn compare(&self, meta: &ObjectMeta, print: &Fingerprint) -> Result<Action, UploadError> {
+        let unchanged = !self.options.force
+            && meta.size == print.bytes()
+            && match &self.store {
+                Some(store) => stored_hash(store, meta).await? == Some(print.sha256()),
+                None => false,
+            };
+        Ok(if unchanged { Action::Unchanged } else { Action::Replaced })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, UploadError> + Send + 'static,
+    ) -> Result<T, UploadError> {
+        let _processor = self.processors.acquire().await;
+        blocking(work).await
+    }
+}
+
+/// What a listing told of the keys somebody asked about.
+#[derive(Debug)]
+struct Inventory {
+    present: HashMap<String, ObjectMeta>,
+    /// Keys before this one that are not present are free; all of them, without one.
+    end: Option<String>,
+}
+
+impl Default for Inventory {
+    /// Of nothing.
+    fn default() -> Self {
+        Self { present: HashMap::new(), end: Some(String::new()) }
+    }
+}
+
+impl Inventory {
+    async fn of(store: &Store, keys: HashSet<String>, max_pages: usize) -> Result<Self, StoreError> {
+        let mut lister = store.list(&Glob::below(shared_start(&keys)));
+        let (mut present, mut end) = (HashMap::new(), Some(String::new()));
+        for _ in 0..max_pages {
+            let Some(page) = lister.next_page().await? else {
+                end = None;
+                break;
+            };
+            end = page.last().map(|meta| meta.key.clone());
+            present
+                .extend(page.into_iter().filter(|meta| keys.contains(&meta.key)).map(|meta| (meta.key.clone(), meta)));
+        }
+        Ok(Self { present, end })
+    }
+
+    /// `None` where the listing did not come so far.
+    fn knows(&self, key: &str) -> Option<Option<&ObjectMeta>> {
+        let present = self.present.get(key);
+        let looked = self.end.as_deref().is_none_or(|end| key < end);
+        (looked || present.is_some()).then_some(present)
+    }
+}
+
+/// What all the keys start with.
+fn shared_start(keys: &HashSet<String>) -> &str {
+    let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else { return "" };
+    let mut same = first.bytes().zip(last.bytes()).take_while(|(one, other)| one == other).count();
+    while !first.is_char_boundary(same) {
+        same -= 1;
+    }
+    &first[..same]
 }
 
 fn content_type(compression: Compression) -> &'static str {
@@ -236,9 +409,15 @@ fn content_type(compression: Compression) -> &'static str {
 }
 
 /// The hash of what a key holds, where it is known or cheap to know: in S3 only if it was stored with the object.
-async fn stored_hash(store: &Store, meta: &objects::ObjectMeta) -> Result<Option<ContentHash>, UploadError> {
+async fn stored_hash(store: &Store, meta: &ObjectMeta) -> Result<Option<ContentHash>, UploadError> {
     match store {
-        Store::S3(_) => Ok(meta.sha256),
+        Store::S3(_) if meta.sha256.is_some() => Ok(meta.sha256),
+        // A listing does not tell it.
+        Store::S3(_) => match store.head(&meta.key).await {
+            Ok(meta) => Ok(meta.sha256),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        },
         Store::Directory(_) => {
             let reader = store.reader(meta).await?;
             blocking(move || Ok(Some(reader.finish()?.sha256))).await
@@ -255,24 +434,27 @@ async fn blocking<T: Send + 'static>(
 /// Bytes that can be read more than once.
 struct Content {
     label: String,
-    file: File,
-    /// Where the bytes can be opened again, unless they are in a temporary file.
+    file: Arc<File>,
+    /// Where the bytes are, unless they are in a temporary file.
     path: Option<PathBuf>,
+    /// What the file was when it was opened.
+    meta: Metadata,
+    /// All the bytes of a short file.
+    held: Option<Arc<[u8]>>,
     compression: Compression,
 }
 
 /// A file ready to be stored.
 struct Prepared {
     content: Content,
-    size: u64,
-    sha256: ContentHash,
+    print: Fingerprint,
     check: Option<CheckReport>,
     compressed_before: Option<Compression>,
 }
 
 impl Content {
     fn open(input: &Input, watch: &Watch) -> Result<Self, UploadError> {
-        let (mut file, path) = match input {
+        let (file, path) = match input {
             Input::File(LocalFile { path, .. }) => {
                 let (file, meta) = local::open(path)?;
                 watch(Step::Checking { total: Some(meta.len()) });
@@ -283,10 +465,26 @@ impl Content {
                 (spool(&mut io::stdin().lock(), watch)?, None)
             }
         };
-        let mut head = Vec::with_capacity(16);
-        let read = Read::take(&file, 16).read_to_end(&mut head).and_then(|_| file.rewind());
-        read.map_err(|source| read_error(path.as_deref(), source))?;
-        Ok(Self { label: input.label(), file, path, compression: Compression::of_content(&head) })
+        Self::of(input.label(), file, path)
+    }
+
+    fn of(label: String, file: File, path: Option<PathBuf>) -> Result<Self, UploadError> {
+        let fail = |source| read_error(path.as_deref(), source);
+        let meta = file.metadata().map_err(fail)?;
+        let file = Arc::new(file);
+        let mut held = None;
+        let compression = if meta.len() <= HELD_BYTES {
+            let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1);
+            ReadAt::new(&file).take(HELD_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
+            let compression = Compression::of_content(&bytes);
+            held = Some(bytes.into());
+            compression
+        } else {
+            let mut head = Vec::with_capacity(16);
+            ReadAt::new(&file).take(16).read_to_end(&mut head).map_err(fail)?;
+            Compression::of_content(&head)
+        };
+        Ok(Self { label, file, path, meta, held, compression })
     }
 
     /// With the ending of the compression we are going to add.
@@ -299,56 +497,70 @@ impl Content {
         format!("{}{ending}", input.name())
     }
 
-    /// Checks and hashes, and compresses if that is asked for.
+    /// Checks and takes the fingerprint, and compresses if that is asked for.
     fn prepare(self, options: &Options, watch: &Watch) -> Result<Prepared, UploadError> {
-        let before = self.len()?;
-        let mut hashing = Hashing { inner: &self.file, hasher: Sha256::new(), bytes: 0, watch };
-        let mut source = Decompressed::new(&mut hashing, Limits::default()).map_err(CheckError::Read)?;
+        let watched = Watched { inner: self.reader(), watch: Arc::clone(watch) };
+        let mut source =
+            Decompressed::new(Fingerprinting::new(watched), Limits::default()).map_err(CheckError::Read)?;
+        check::refuse_other_files(&source)?;
         let check = match &options.pipeline {
             Some(pipeline) => {
+                // Decompression and the hash beside the check, where that is worth a thread.
+                let ahead = self.meta.len() >= READ_AHEAD_FROM;
+                let mut reader = match ahead {
+                    true => ReadAhead::new(source).map_err(|error| read_error(self.path.as_deref(), error))?,
+                    false => ReadAhead::direct(source),
+                };
                 let mut progress = |progress: check::CheckProgress| watch(Step::Records(progress.records));
-                Some(check::check(&mut source, pipeline, options.shown_rejects, &mut progress)?)
+                let check = check::check(&mut reader, pipeline, options.shown_rejects, &mut progress)?;
+                source = reader.into_inner().map_err(CheckError::Read)?;
+                Some(check)
             }
             None => {
-                check::refuse_other_files(&source)?;
                 // To the end, so that a compressed file that was cut short is not stored.
-                let rest = io::copy(&mut source, &mut io::sink());
-                rest.map_err(|error| CheckError::Read(StoreError::from_read(error, &self.label)))?;
+                copy(&mut source, &mut io::sink())
+                    .map_err(|error| CheckError::Read(StoreError::from_read(error, &self.label)))?;
                 None
             }
         };
-        drop(source);
-        let (size, hasher) = (hashing.bytes, hashing.hasher);
-        // A file that is still being written is not the file that was checked.
-        if before != size || self.len()? != size {
-            return Err(UploadError::Changed { name: self.label });
-        }
+        let print = source.into_inner().finish();
+        self.require_unchanged(&print)?;
         if let Some(report) = &check
             && report.over_limit.is_some()
         {
             return Err(UploadError::Rejects { report: Box::new(report.clone()) });
         }
-        let sha256 = ContentHash::from(<[u8; 32]>::from(hasher.finalize()));
         match (options.compress, self.compression) {
-            (Some(compress), Compression::Plain) => self.compress(compress, sha256, check, watch),
-            (Some(_), before) => Ok(Prepared { content: self, size, sha256, check, compressed_before: Some(before) }),
-            (None, _) => Ok(Prepared { content: self, size, sha256, check, compressed_before: None }),
+            (Some(compress), Compression::Plain) => self.compress(compress, &print, check, watch),
+            (Some(_), before) => Ok(Prepared { content: self, print, check, compressed_before: Some(before) }),
+            (None, _) => Ok(Prepared { content: self, print, check, compressed_before: None }),
         }
+    }
+
+    /// A file that is still being written is not the file that was checked.
+    fn require_unchanged(&self, print: &Fingerprint) -> Result<(), UploadError> {
+        let now = self.file.metadata().map_err(|source| read_error(self.path.as_deref(), source))?;
+        let before = &self.meta;
+        let same = now.len() == before.len() && now.modified().ok() == before.modified().ok();
+        if same && print.bytes() == before.len() {
+            return Ok(());
+        }
+        Err(UploadError::Changed { name: self.label.clone() })
     }
 
     /// Into a temporary file, whose bytes are then the ones to store.
     fn compress(
-        mut self,
+        self,
         compress: Compress,
-        sha256: ContentHash,
+        print: &Fingerprint,
         check: Option<CheckReport>,
         watch: &Watch,
     ) -> Result<Prepared, UploadError> {
         let fail = |source| UploadError::Spool { action: "compress into a temporary file", source };
-        self.file.rewind().map_err(fail)?;
-        watch(Step::Compressing { total: self.len()? });
-        let mut plain = Hashing { inner: &self.file, hasher: Sha256::new(), bytes: 0, watch };
-        let sink = Sink { file: tempfile::tempfile().map_err(fail)?, hasher: Sha256::new(), bytes: 0 };
+        watch(Step::Compressing { total: self.meta.len() });
+        let watched = Watched { inner: self.reader(), watch: Arc::clone(watch) };
+        let mut plain = Fingerprinting::new(watched);
+        let sink = Sink { file: tempfile::tempfile().map_err(fail)?, fingerprinter: Fingerprinter::default() };
         let sink = match compress {
             Compress::Gzip => {
                 let mut encoder = flate2::write::GzEncoder::new(sink, flate2::Compression::default());
@@ -360,31 +572,30 @@ impl Content {
                 encoder.finish()
             }),
         };
-        let Sink { mut file, hasher, bytes } = sink.map_err(fail)?;
-        let compression = match compress {
-            Compress::Gzip => Compression::Gzip,
-            Compress::Zstd => Compression::Zstd,
-        };
-        if ContentHash::from(<[u8; 32]>::from(plain.hasher.finalize())) != sha256 {
+        let Sink { file, fingerprinter } = sink.map_err(fail)?;
+        if plain.finish().sha256() != print.sha256() {
             return Err(UploadError::Changed { name: self.label });
         }
-        file.rewind().map_err(fail)?;
-        let content = Self { label: self.label, file, path: None, compression };
-        let sha256 = ContentHash::from(<[u8; 32]>::from(hasher.finalize()));
-        Ok(Prepared { content, size: bytes, sha256, check, compressed_before: None })
+        let content = Self::of(self.label, file, None)?;
+        Ok(Prepared { content, print: fingerprinter.finish(), check, compressed_before: None })
     }
 
-    fn len(&self) -> Result<u64, UploadError> {
-        self.file.metadata().map(|meta| meta.len()).map_err(|source| read_error(self.path.as_deref(), source))
+    /// From the start.
+    fn reader(&self) -> Box<dyn Read + Send> {
+        match &self.held {
+            Some(bytes) => Box::new(Cursor::new(Arc::clone(bytes))),
+            None => Box::new(ReadAt::new(&self.file)),
+        }
     }
 
-    /// From its start again.
-    fn into_upload(mut self) -> Result<Upload<'static>, UploadError> {
-        match self.path {
-            Some(path) => Ok(Upload::file(path)),
-            None => {
-                self.file.rewind().map_err(|source| read_error(None, source))?;
-                Ok(Upload::stream(self.label, self.file))
+    /// From the start again.
+    fn to_upload(&self, store: &Store) -> Result<Upload<'static>, UploadError> {
+        match (&self.held, store) {
+            (Some(bytes), Store::S3(_)) => Ok(Upload::bytes(&self.label, bytes.to_vec())),
+            // A copy in a directory is as private as the file.
+            _ => {
+                let file = self.file.try_clone().map_err(|source| read_error(self.path.as_deref(), source))?;
+                Ok(Upload::open_file(&self.label, file))
             }
         }
     }
@@ -401,7 +612,7 @@ fn read_error(path: Option<&Path>, source: io::Error) -> UploadError {
 fn spool(from: &mut impl Read, watch: &Watch) -> Result<File, UploadError> {
     let fail = |source| UploadError::Spool { action: "keep standard input in a temporary file", source };
     let mut file = tempfile::tempfile().map_err(fail)?;
-    let mut watched = Watched { inner: from, watch };
+    let mut watched = Watched { inner: from, watch: Arc::clone(watch) };
     copy(&mut watched, &mut file).and_then(|()| file.rewind()).map_err(fail)?;
     Ok(file)
 }
@@ -418,12 +629,13 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
-struct Watched<'a, R> {
-    inner: &'a mut R,
-    watch: &'a Watch,
+/// Tells how much is read through it.
+struct Watched<R> {
+    inner: R,
+    watch: Watch,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         (self.watch)(Step::Read(read as u64));
@@ -431,40 +643,62 @@ impl<R: Read> Read for Watched<'_, R> {
     }
 }
 
-/// Hashes what is read through it.
-struct Hashing<'a> {
-    inner: &'a File,
-    hasher: Sha256,
-    bytes: u64,
-    watch: &'a Watch,
+/// A file from its start, wherever it stands for others.
+struct ReadAt {
+    file: Arc<File>,
+    at: u64,
 }
 
-impl Read for Hashing<'_> {
+impl ReadAt {
+    fn new(file: &Arc<File>) -> Self {
+        Self { file: Arc::clone(file), at: 0 }
+    }
+}
+
+impl Read for ReadAt {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        self.bytes += read as u64;
-        (self.watch)(Step::Read(read as u64));
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
         Ok(read)
     }
 }
 
-/// Hashes what is written through it.
+/// Takes the fingerprint of what is written through it.
 struct Sink {
     file: File,
-    hasher: Sha256,
-    bytes: u64,
+    fingerprinter: Fingerprinter,
 }
 
 impl Write for Sink {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.file.write(buffer)?;
-        self.hasher.update(&buffer[..written]);
-        self.bytes += written as u64;
+        self.fingerprinter.update(&buffer[..written]);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_share_their_start() {
+        let start = |keys: &[&str]| shared_start(&keys.iter().map(|key| (*key).to_owned()).collect()).to_owned();
+        assert_eq!(start(&["in/a1.csv", "in/a2.csv", "in/a10.csv"]), "in/a");
+        assert_eq!(start(&["a.csv", "b.csv"]), "");
+        assert_eq!(start(&["in/é.csv", "in/è.csv"]), "in/", "not half a letter");
+        assert_eq!(start(&[]), "");
+    }
+
+    #[test]
+    fn a_listing_knows_as_far_as_it_came() {
+        let inventory = Inventory { present: HashMap::new(), end: Some("m".into()) };
+        assert_eq!((inventory.knows("a"), inventory.knows("z")), (Some(None), None));
+        assert_eq!(Inventory { end: None, ..inventory }.knows("z"), Some(None));
+        assert_eq!(Inventory::default().knows("a"), None);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ingest::key::Keys;
 use ingest::local::LocalFile;
-use ingest::upload::{Input, Options, Step, UploadError, Watch};
+use ingest::upload::{Action, Input, Options, Step, UploadError, Uploader, Watch};
 use objects::{ContentHash, Store, StoreUrl};
 use testkit::Aws;
 
@@ -112,6 +112,81 @@ fn content_that_is_there_already_is_not_sent_again() {
 }
 
 #[test]
+fn many_files_are_told_in_their_order() {
+    let aws = Aws::shared();
+    let bucket = aws.bucket();
+    let mut room = aws_room();
+    // Of different lengths, so that later ones are done before earlier ones.
+    for number in 0..60 {
+        let rows = if number % 7 == 0 { 40_000 } else { 1 };
+        room = room.with(&format!("in/{number:02}.csv"), format!("id\n{}", "1\n".repeat(rows)));
+    }
+    let s3 = format!("s3://{bucket}");
+    let upload = || {
+        let output = room.ingest(&["upload", "in", "--prefix", "raw", "--store", &s3]);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        text(&output.stdout).to_owned()
+    };
+    let told = upload();
+    let mut lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.pop(), Some("60 files: 60 uploaded"));
+    for (number, line) in lines.iter().enumerate() {
+        assert!(line.starts_with(&format!("uploaded in/{number:02}.csv → ")), "{line}");
+    }
+    assert_eq!(aws.keys(&bucket).len(), 60);
+    room.write("in/30.csv", "id\n2\n");
+    assert!(upload().ends_with("60 files: 1 replaced, 59 unchanged\n"));
+}
+
+#[test]
+fn a_store_that_fails_for_one_file_is_not_asked_for_each() {
+    let mut room = aws_room();
+    for number in 0..30 {
+        room = room.with(&format!("in/{number:02}.csv"), GOOD);
+    }
+    let output = room.ingest(&["upload", "in", "--store", "s3://no-such-bucket-here"]);
+    assert_eq!(code(&output), 1);
+    let errors = text(&output.stderr);
+    assert_eq!(errors.matches("error:").count(), 1, "{errors}");
+    assert!(errors.starts_with("error: in/00.csv was not uploaded"), "{errors}");
+    assert!(errors.ends_with("note: 29 files were not tried: the store would refuse them too\n"), "{errors}");
+}
+
+/// Between the listing and the upload somebody stores something under the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_meanwhile_is_looked_at_before_it_is_replaced() {
+    let aws = Aws::shared();
+    let bucket = aws.bucket();
+    let room = Room::new();
+    let settings = objects::S3Settings {
+        endpoint_url: Some(aws.endpoint().into()),
+        region: Some("us-east-1".into()),
+        keys: Some(("testing".into(), "testing".into())),
+        ..objects::S3Settings::default()
+    };
+    let store = Store::open_with(&format!("s3://{bucket}").parse().unwrap(), &settings).await.unwrap();
+    let inputs: Vec<_> = ["a.csv", "b.csv", "c.csv"]
+        .map(|name| {
+            room.write(name, GOOD);
+            Input::File(LocalFile { path: room.path(name), name: name.into() })
+        })
+        .into();
+    let mut uploader = Uploader::new(Some(store.clone()), options());
+    uploader.look(&inputs).await;
+    assert!(uploader.has_looked());
+    aws.put_object(&bucket, "b.csv", b"somebody else's");
+    store.put("c.csv", objects::Upload::bytes("test", GOOD.into())).await.unwrap();
+    let watch: Watch = Arc::new(|_| ());
+    // The same bytes that came meanwhile may be our own, whose answer got lost.
+    for (input, expected) in inputs.iter().zip([Action::Uploaded, Action::Replaced, Action::Uploaded]) {
+        assert_eq!(uploader.upload(input, &watch).await.unwrap().action, expected, "{input:?}");
+    }
+    for key in ["a.csv", "b.csv", "c.csv"] {
+        assert_eq!(aws.get_object(&bucket, key).unwrap(), GOOD.as_bytes());
+    }
+}
+
+#[test]
 fn a_file_its_pipeline_refuses_never_reaches_s3() {
     let aws = Aws::shared();
     let bucket = aws.bucket();
@@ -140,14 +215,7 @@ async fn a_file_that_changes_under_the_upload_is_not_stored() {
         let path = room.path("a.csv");
         let url = StoreUrl::directory(room.path("store"));
         let store = Store::open_or_create(&url).await.unwrap();
-        let options = Options {
-            keys: Keys::new(None, None).unwrap(),
-            pipeline: None,
-            compress: None,
-            dry_run: false,
-            force: false,
-            shown_rejects: 0,
-        };
+        let options = options();
         let input = Input::File(LocalFile { path: path.clone(), name: "a.csv".into() });
         let done = AtomicBool::new(false);
         let watch: Watch = Arc::new(move |step| {
@@ -167,6 +235,17 @@ async fn a_file_that_changes_under_the_upload_is_not_stored() {
             }
         }
         assert_eq!(room.files_below("store"), []);
+    }
+}
+
+fn options() -> Options {
+    Options {
+        keys: Keys::new(None, None).unwrap(),
+        pipeline: None,
+        compress: None,
+        dry_run: false,
+        force: false,
+        shown_rejects: 0,
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testkit::Aws;
+use testkit::{Aws, Direction, Proxy};
 
 use crate::room::{GOOD, PIPELINE, Room};
 
@@ -154,6 +154,79 @@ fn an_interrupted_upload_leaves_no_parts_in_s3() {
         assert_eq!(aws.open_uploads(&bucket), 0);
         assert_eq!(aws.keys(&bucket), [""; 0]);
     }
+}
+
+/// `kill -9` in the middle of a big upload: the next one sends what is missing, and nothing else.
+#[test]
+fn an_upload_that_was_killed_goes_on_where_it_stood() {
+    const PART: u64 = 6 << 20;
+    const SIZE: u64 = (100 << 20) + 12_345;
+    let aws = Aws::shared();
+    let proxy = Proxy::to(aws.address());
+    let bucket = aws.bucket();
+    let mut room = Room::new();
+    for (name, value) in aws.env() {
+        let value = if name == "AWS_ENDPOINT_URL" { proxy.url(&value) } else { value };
+        room = room.env(name, &value);
+    }
+    // No two parts are alike.
+    let text: Vec<u8> =
+        (0..).map(|row: u64| format!("{row},Ana\n")).flat_map(String::into_bytes).take(SIZE as usize).collect();
+    room.write("a.csv", &text);
+    let store = format!("s3://{bucket}/in");
+    let args = ["upload", "a.csv", "--json", "--store", &store];
+
+    proxy.delay(Duration::from_millis(2));
+    let mut running = Running::start(room.command(&args));
+    while aws.open_parts(&bucket, "in/a.csv") < 5 {
+        assert!(running.child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    proxy.cut_now();
+    proxy.delay(Duration::ZERO);
+    assert_eq!((aws.open_uploads(&bucket), aws.keys(&bucket)), (1, Vec::new()));
+
+    let before = proxy.bytes(Direction::ToServer);
+    let output = room.ingest(&args);
+    let sent = proxy.bytes(Direction::ToServer) - before;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let file = &document["files"][0];
+    let continued = file["continued_bytes"].as_u64().expect("it was continued");
+    assert!(continued >= 4 * PART, "{continued}: four parts and the mark at least");
+    assert!(sent < SIZE - continued + 64 * 1024, "{sent} bytes sent, {continued} were there");
+    assert!(errors.contains("were there from an upload that was cut short"), "{errors}");
+    assert!(aws.get_object(&bucket, "in/a.csv").unwrap() == text);
+    let hash = objects::ContentHash::of(&text).to_string();
+    assert_eq!(file["sha256"], hash.as_str());
+    assert_eq!(aws.object_header(&bucket, "in/a.csv", "x-amz-meta-aqueduct-sha256"), Some(hash));
+    assert_eq!(aws.open_uploads(&bucket), 0);
+}
+
+#[test]
+fn an_interruption_tells_which_of_several_files_are_stored() {
+    let aws = Aws::shared();
+    let (room, bucket) = s3_room();
+    for name in ["in/a.csv", "in/b.csv", "in/c.csv"] {
+        room.write(name, GOOD);
+    }
+    // First in order, and not done before the others by far.
+    std::fs::File::options().write(true).open(room.path("in/a.csv")).unwrap().set_len(400 << 20).unwrap();
+    let mut running = Running::start(room.command(&["upload", "in", "--store", &format!("s3://{bucket}")]));
+    while aws.keys(&bucket).len() < 2 || aws.open_uploads(&bucket) == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    running.signal("INT");
+    assert_eq!(running.wait(), 130);
+    let mut told = String::new();
+    running.child.stdout.take().unwrap().read_to_string(&mut told).unwrap();
+    let lines: Vec<_> = told.lines().map(|line| line.split(" → ").next().unwrap()).collect();
+    assert_eq!(lines, ["uploaded in/b.csv", "uploaded in/c.csv"]);
+    assert_eq!(aws.keys(&bucket), ["b.csv", "c.csv"]);
+    assert_eq!(aws.open_uploads(&bucket), 0);
 }
 
 #[test]
