@@ -32,8 +32,9 @@ const HELD_BYTES: u64 = 256 * 1024;
 const READ_AHEAD_FROM: u64 = 4 << 20;
 /// From this many files on, one listing is cheaper than asking for each.
 const WORTH_LISTING: usize = 3;
-/// A page of a listing has a thousand keys: past one page for so many files, others' keys are not worth the reading.
-const FILES_A_PAGE: usize = 20;
+/// A page of a listing has a thousand keys and one page follows the other: more of them than one for so many files take
+/// longer than asking.
+const FILES_A_PAGE: usize = 100;
 /// zstd's own default: about as fast as a disk.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -230,7 +231,9 @@ impl Uploader {
         });
         let keys: HashSet<String> = keys.collect();
         if inputs.len() >= WORTH_LISTING && !keys.is_empty() {
-            self.inventory = match Inventory::of(store, keys, inputs.len().div_ceil(FILES_A_PAGE)).await {
+            // One more, which is no request where the listing is at its end.
+            let max_pages = inputs.len().div_ceil(FILES_A_PAGE) + 1;
+            self.inventory = match Inventory::of(store, keys, max_pages).await {
                 Ok(inventory) => inventory,
                 Err(error) => {
                     tracing::debug!(%error, "the store cannot be listed; each key is asked for");
@@ -368,6 +371,7 @@ impl Default for Inventory {
 impl Inventory {
     async fn of(store: &Store, keys: HashSet<String>, max_pages: usize) -> Result<Self, StoreError> {
         let mut lister = store.list(&Glob::below(shared_start(&keys)));
+        let last = keys.iter().max();
         let (mut present, mut end) = (HashMap::new(), Some(String::new()));
         for _ in 0..max_pages {
             let Some(page) = lister.next_page().await? else {
@@ -377,6 +381,9 @@ impl Inventory {
             end = page.last().map(|meta| meta.key.clone());
             present
                 .extend(page.into_iter().filter(|meta| keys.contains(&meta.key)).map(|meta| (meta.key.clone(), meta)));
+            if end.as_ref() > last {
+                break;
+            }
         }
         Ok(Self { present, end })
     }

@@ -77,6 +77,10 @@ impl S3Store {
             }
             (_, 404) if key.is_none() => self.bucket_missing(),
             (_, 404) => StoreError::NotFound { uri: uri() },
+            // Some servers speak only part of S3; that does not pass.
+            ("NotImplemented", _) | (_, 501) => {
+                StoreError::Service { action, resource, code: "NotImplemented".into(), source }
+            }
             (
                 "SlowDown"
                 | "InternalError"

@@ -250,6 +250,9 @@ async fn every_known_refusal_becomes_the_thing_to_do_about_it() {
     assert!(error.to_string().ends_with("set AWS_REGION=eu-west-1"), "{error}");
     let error = list_error(&refusing("503 Slow Down", "", "SlowDown")).await;
     assert!(matches!(error, StoreError::Unavailable { .. }) && error.is_retryable(), "{error:?}");
+    let error = list_error(&refusing("501 Not Implemented", "", "NotImplemented")).await;
+    assert!(matches!(&error, StoreError::Service { code, .. } if code == "NotImplemented"), "{error:?}");
+    assert!(!error.is_retryable());
     let error = list_error(&refusing("400 Bad Request", "", "InvalidArgument")).await;
     assert_eq!(error.to_string(), "s3:ListBucket on arn:aws:s3:::bucket failed (InvalidArgument)");
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "InvalidArgument it is");
