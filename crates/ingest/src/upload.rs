@@ -322,9 +322,8 @@ impl Uploader {
     /// What the key holds.
     async fn present(&self, key: &str) -> Result<Option<ObjectMeta>, UploadError> {
         let Some(store) = &self.store else { return Ok(None) };
-        match self.inventory.knows(key) {
-            Some(present) => return Ok(present.cloned()),
-            None => {}
+        if let Some(present) = self.inventory.knows(key) {
+            return Ok(present.cloned());
         }
         match store.head(key).await {
             Ok(meta) => Ok(Some(meta)),

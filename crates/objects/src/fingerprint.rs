@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_range_has_the_checksum_of_its_bytes_however_they_came() {
-        let bytes: Vec<u8> = (0..5 * PIECE_BYTES + 4321).map(|at| (at * at >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..5 * PIECE_BYTES + 4321).map(|at| ((at * at) >> 7) as u8).collect();
         for step in [1_000_003, PIECE_BYTES as usize, bytes.len()] {
             let mut fingerprinter = Fingerprinter::default();
             bytes.chunks(step).for_each(|chunk| fingerprinter.update(chunk));
