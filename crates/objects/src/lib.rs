@@ -1,13 +1,14 @@
 //! Where objects live: an S3 prefix or a directory, behind one [`Store`].
 //!
 //! Lists objects by [`Glob`], pins one version of one object and reads exactly that ([`ObjectReader`]), takes gzip, zstd
-//! and bzip2 off a stream by its content ([`Decompressed`]), and stores new objects whole or not at all ([`Upload`]).
+//! and bzip2 off a stream by its content ([`Decompressed`]), and stores new objects whole or not at all ([`Upload`]),
+//! going on with an upload that was killed.
 //!
 //! # Guarantees
 //! - Pinned: a reader yields the bytes of the version it was opened for, or [`StoreError::ObjectChanged`].
 //! - Whole: a stream that was cut short, corrupted or followed by something else ends in an error, never in a short file.
 //! - Bounded: at most [`READ_AHEAD`] bytes of an object wait in memory, whatever its size; decompression stops at its
-//!   [`Limits`].
+//!   [`Limits`]; all files on their way into one S3 store hold 24 MiB together.
 //! - Contained: a key never leads out of a directory store, and no symbolic link is followed on the way.
 //! - Both kinds of store keep the same promises; `tests/` runs the same tests over both.
 //!
