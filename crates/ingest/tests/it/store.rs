@@ -240,7 +240,7 @@ async fn a_file_that_changes_under_the_upload_is_not_stored() {
 
 fn options() -> Options {
     Options {
-        keys: Keys::new(None, None).unwrap(),
+        keys: Keys::new(None, None).expect("no prefix is a prefix"),
         pipeline: None,
         compress: None,
         dry_run: false,
