@@ -207,7 +207,7 @@ async fn eight_runners_on_a_fresh_database_make_one_ledger_and_nothing_in_public
     for runner in runners.collect::<Vec<_>>() {
         runner.await.unwrap();
     }
-    assert_eq!(test.psql("select count(*) from aqueduct.migration"), "1");
+    assert_eq!(test.psql("select string_agg(version::text, ' ' order by version) from aqueduct.migration"), "1 2");
     assert_eq!(test.psql("select count(*) from pg_class where relnamespace = 'public'::regnamespace"), "0");
     open(test.url()).await.setup(&Setup::default()).await.unwrap();
 }
@@ -338,7 +338,6 @@ async fn rows_rejects_and_ledger_are_committed_together_and_the_second_time_is_r
     );
     let key = "select conname from pg_constraint where conrelid = 'customer'::regclass and contype = 'p'";
     assert_eq!(test.psql(key), "customer_pkey");
-    assert!(test.psql("select indexdef from pg_indexes where tablename = 'customer'").contains("brin (_load_id)"));
     assert!(test.psql("select reltuples from pg_class where relname = 'customer'").starts_with("1000"));
 
     let row = database.load(id).await.unwrap();

@@ -4,7 +4,7 @@
 //! connection holds the object's locks from then on and commits the end. What makes each split load once is the update of
 //! its row, in the transaction that brings its rows: a second one finds nothing left to update.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgRow;
 use transform::Pipeline;
@@ -19,6 +19,9 @@ use super::{Postgres, Session, get, statement};
 use crate::ledger::{
     Counts, LoadRow, LoadState, MAKES_TABLE, NewLoad, RejectLine, Split, SplitProgress, StoredReject, Totals,
 };
+
+/// How long another runner may take to see that the load is ours.
+const OTHERS_LOOK: Duration = Duration::from_secs(5);
 
 /// How long the transactions of a load's other connections may take to end, once those are closed.
 const OTHERS_END: &str = "set local lock_timeout = '60s'";
@@ -72,7 +75,14 @@ impl Postgres {
             session.run(note, Doing::WriteLedger).await?;
         }
         self.done(session).await?;
-        self.hold(id, &new.table, &new.object.uri).await
+        // Another runner that finds the object may have its locks for the moment it takes to see our row.
+        let deadline = Instant::now() + OTHERS_LOOK;
+        loop {
+            match self.hold(id, &new.table, &new.object.uri).await? {
+                Begin::Busy if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
+                begun => return Ok(begun),
+            }
+        }
     }
 
     /// Takes the locks of a load on several connections that was begun, to go on with it or to end it, and keeps them with
@@ -81,9 +91,13 @@ impl Postgres {
         let mut session = self.write(Doing::WriteLedger).await?;
         let held = session.lock_object(table, object_uri, false).await?;
         let row = if held { session.load_by_id(id).await? } else { None };
-        let Some(row) = row.filter(|row| row.state == LoadState::Loading) else {
-            self.roll_back(session).await;
-            return Ok(Begin::Busy);
+        let row = match row {
+            Some(row) if row.state == LoadState::Loading => row,
+            ended => {
+                self.roll_back(session).await;
+                let loaded = ended.filter(|row| row.state == LoadState::Loaded);
+                return Ok(loaded.map_or(Begin::Busy, |row| Begin::AlreadyLoaded(Box::new(row))));
+            }
         };
         Ok(Begin::Started(Box::new(LoadTransaction::Postgres(PostgresLoad {
             session: Some(session),
