@@ -93,7 +93,9 @@ impl<'a> RowRef<'a> {
             Side::Block => self.block.as_bytes(),
             Side::Scratch => self.scratch,
         };
-        side.get(span.range().start..)?.first_chunk()
+        // One look at the end rather than one at the start and one at what is left.
+        let start = span.range().start;
+        side.get(start..start + WIDE)?.as_array()
     }
 
     /// The text of a `Text`, `Json` or `Number` span.

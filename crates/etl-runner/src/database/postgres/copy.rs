@@ -62,68 +62,75 @@ impl RowSink for CopyEncoder {
         }
         let room = &mut self.out[self.at..];
         let all = room.len();
-        let mut out = Room(room);
-        out.put(self.count);
+        let mut out = Room(room).put(self.count);
         for (cell, column) in row.cells.iter().zip(self.columns.iter()) {
             // Most columns hold text; what is left for `encode` is then easier to foresee.
-            match *cell {
+            out = match *cell {
                 Cell::Text(span) => out.text(&row, span),
-                cell => encode(cell, *column, &row, &mut out),
-            }
+                cell => encode(cell, *column, &row, out),
+            };
         }
         if let Some(load_id) = self.load_id {
-            out.value(load_id.to_be_bytes());
-            out.value((row.record as i64).to_be_bytes());
+            out = out.value(load_id.to_be_bytes()).value((row.record as i64).to_be_bytes());
         }
         self.at += all - out.0.len();
     }
 }
 
-/// What is left of a row's room.
+/// What is left of a row's room. It is handed on from value to value rather than lent, so that it stays in registers.
 struct Room<'a>(&'a mut [u8]);
 
-impl Room<'_> {
+impl<'a> Room<'a> {
     #[inline]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
-        let Some((to, rest)) = std::mem::take(&mut self.0).split_first_chunk_mut() else { out_of_room() };
+    fn put<const N: usize>(self, bytes: [u8; N]) -> Self {
+        let Some((to, rest)) = self.0.split_first_chunk_mut() else { out_of_room() };
         *to = bytes;
-        self.0 = rest;
+        Self(rest)
     }
 
     /// The first `count` of the bytes.
     #[inline]
-    fn first<const N: usize>(&mut self, bytes: [u8; N], count: usize) {
+    fn first<const N: usize>(self, bytes: [u8; N], count: usize) -> Self {
         let Some(to) = self.0.first_chunk_mut() else { out_of_room() };
         *to = bytes;
-        self.0 = &mut std::mem::take(&mut self.0)[count..];
+        Self(&mut self.0[count..])
     }
 
     /// A value of `N` bytes with its length.
     #[inline]
-    fn value<const N: usize>(&mut self, bytes: [u8; N]) {
-        let Some((to, rest)) = std::mem::take(&mut self.0).split_at_mut_checked(4 + N) else { out_of_room() };
+    fn value<const N: usize>(self, bytes: [u8; N]) -> Self {
+        let Some((to, rest)) = self.0.split_at_mut_checked(4 + N) else { out_of_room() };
         to[..4].copy_from_slice(&(N as i32).to_be_bytes());
         to[4..].copy_from_slice(&bytes);
-        self.0 = rest;
+        Self(rest)
     }
 
     #[inline]
-    fn text(&mut self, row: &RowRef<'_>, span: Span) {
+    fn text(self, row: &RowRef<'_>, span: Span) -> Self {
         let len = span.len();
-        self.put((len as i32).to_be_bytes());
-        match row.wide(span) {
-            // Most texts are short: a copy of fixed length, of which only the text counts, spares the call that a copy
-            // of any length costs.
-            Some(wide) if len <= WIDE => self.first(*wide, len),
-            _ => self.bytes(row.bytes(span)),
+        // Most texts are short: a copy of fixed length, of which only the text counts, spares the call that a copy of any
+        // length costs.
+        if len <= WIDE
+            && let Some(wide) = row.wide(span)
+            && let Some(to) = self.0.first_chunk_mut::<{ 4 + WIDE }>()
+        {
+            to[..4].copy_from_slice(&(len as i32).to_be_bytes());
+            to[4..].copy_from_slice(wide);
+            return Self(&mut self.0[4 + len..]);
         }
+        self.any_text(row.bytes(span))
+    }
+
+    #[inline(never)]
+    fn any_text(self, text: &[u8]) -> Self {
+        self.put((text.len() as i32).to_be_bytes()).bytes(text)
     }
 
     #[inline]
-    fn bytes(&mut self, bytes: &[u8]) {
-        let Some((to, rest)) = std::mem::take(&mut self.0).split_at_mut_checked(bytes.len()) else { out_of_room() };
+    fn bytes(self, bytes: &[u8]) -> Self {
+        let Some((to, rest)) = self.0.split_at_mut_checked(bytes.len()) else { out_of_room() };
         to.copy_from_slice(bytes);
-        self.0 = rest;
+        Self(rest)
     }
 }
 
@@ -195,7 +202,7 @@ fn escape(value: &[u8], out: &mut Vec<u8>) {
 }
 
 #[inline]
-fn encode(cell: Cell, column: ColumnType, row: &RowRef<'_>, out: &mut Room<'_>) {
+fn encode<'a>(cell: Cell, column: ColumnType, row: &RowRef<'_>, out: Room<'a>) -> Room<'a> {
     match cell {
         Cell::Null => out.put((-1i32).to_be_bytes()),
         Cell::Text(span) | Cell::Uuid(span) | Cell::Bytes(span) => out.text(row, span),
@@ -219,10 +226,8 @@ fn encode(cell: Cell, column: ColumnType, row: &RowRef<'_>, out: &mut Room<'_>) 
         Cell::Number(span) => number(row.bytes(span), out),
         Cell::Json(span) if column == ColumnType::Jsonb => {
             let text = row.bytes(span);
-            out.put((text.len() as i32 + 1).to_be_bytes());
             // jsonb_recv wants the version of the text format in front.
-            out.put([1]);
-            out.bytes(text);
+            out.put((text.len() as i32 + 1).to_be_bytes()).put([1]).bytes(text)
         }
         Cell::Json(span) => out.text(row, span),
     }
@@ -234,7 +239,7 @@ const POWERS: [u64; 4] = [1, 10, 100, 1000];
 
 /// A `numeric` of at most 18 digits: base-10000 digits around the decimal point.
 #[inline]
-fn decimal(unscaled: i64, scale: u8, out: &mut Room<'_>) {
+fn decimal(unscaled: i64, scale: u8, out: Room<'_>) -> Room<'_> {
     const FOUR_GROUPS: u64 = 10_000_000_000_000_000;
     let fraction_groups = scale.div_ceil(4);
     // Zeros that fill the last group behind the point.
@@ -253,24 +258,22 @@ fn decimal(unscaled: i64, scale: u8, out: &mut Room<'_>) {
     let count = 4_u32.saturating_sub(leading + trailing);
     let weight = if word == 0 { 0 } else { 3 - i32::from(fraction_groups) - leading as i32 };
     let sign = if unscaled < 0 { NUMERIC_NEGATIVE } else { 0 };
-    out.put((8 + 2 * count).to_be_bytes());
-    out.put((count as u16).to_be_bytes());
-    out.put((weight as i16).to_be_bytes());
-    out.put(sign.to_be_bytes());
-    out.put(u16::from(scale).to_be_bytes());
-    let digits = word.checked_shl(16 * leading).unwrap_or(0).to_be_bytes();
-    out.first(digits, 2 * count as usize);
+    let digits = word.checked_shl(16 * leading).unwrap_or(0);
+    // Count, weight, sign and scale, all of two bytes, are written as one number.
+    let head =
+        u64::from(count) << 48 | u64::from(weight as i16 as u16) << 32 | u64::from(sign) << 16 | u64::from(scale);
+    out.put((8 + 2 * count).to_be_bytes()).put(head.to_be_bytes()).first(digits.to_be_bytes(), 2 * count as usize)
 }
 
 #[cold]
-fn long_decimal(unscaled: i64, scale: u8, out: &mut Room<'_>) {
+fn long_decimal(unscaled: i64, scale: u8, out: Room<'_>) -> Room<'_> {
     let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = usize::from(scale) + 1);
     let (whole, fraction) = digits.split_at(digits.len() - usize::from(scale));
-    number(format!("{}{whole}.{fraction}", if unscaled < 0 { "-" } else { "" }).as_bytes(), out);
+    number(format!("{}{whole}.{fraction}", if unscaled < 0 { "-" } else { "" }).as_bytes(), out)
 }
 
 /// A longer `numeric` from canonical text: optional `-`, digits, optional `.` and digits.
-fn number(text: &[u8], out: &mut Room<'_>) {
+fn number<'a>(text: &[u8], out: Room<'a>) -> Room<'a> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
@@ -286,24 +289,23 @@ fn number(text: &[u8], out: &mut Room<'_>) {
     groups.extend(whole[head..].chunks(4).map(value));
     let whole_groups = groups.len();
     groups.extend(fraction.chunks(4).map(|group| value(group) * POWERS[4 - group.len()] as u16));
-    put_numeric(&groups, whole_groups, negative, fraction.len() as u16, out);
+    put_numeric(&groups, whole_groups, negative, fraction.len() as u16, out)
 }
 
 /// `groups` are base-10000 digits, the first `whole` of them before the point.
-fn put_numeric(groups: &[u16], whole: usize, negative: bool, scale: u16, out: &mut Room<'_>) {
+fn put_numeric<'a>(groups: &[u16], whole: usize, negative: bool, scale: u16, out: Room<'a>) -> Room<'a> {
     let leading = groups.iter().take_while(|&&group| group == 0).count();
     let trailing = groups[leading..].iter().rev().take_while(|&&group| group == 0).count();
     let groups = &groups[leading..groups.len() - trailing];
     let weight = if groups.is_empty() { 0 } else { whole as i32 - leading as i32 - 1 };
     let sign = if negative && !groups.is_empty() { NUMERIC_NEGATIVE } else { 0 };
-    out.put((8 + 2 * groups.len() as i32).to_be_bytes());
-    out.put((groups.len() as i16).to_be_bytes());
-    out.put((weight as i16).to_be_bytes());
-    out.put(sign.to_be_bytes());
-    out.put(scale.to_be_bytes());
-    for group in groups {
-        out.put(group.to_be_bytes());
-    }
+    let out = out
+        .put((8 + 2 * groups.len() as i32).to_be_bytes())
+        .put((groups.len() as i16).to_be_bytes())
+        .put((weight as i16).to_be_bytes())
+        .put(sign.to_be_bytes())
+        .put(scale.to_be_bytes());
+    groups.iter().fold(out, |out, group| out.put(group.to_be_bytes()))
 }
 
 #[cfg(test)]
@@ -332,11 +334,9 @@ mod tests {
         if encoded[8] == 0x40 { format!("-{text}") } else { text }
     }
 
-    fn written(write: impl Fn(&mut Room<'_>)) -> Vec<u8> {
+    fn written(write: impl Fn(Room<'_>) -> Room<'_>) -> Vec<u8> {
         let mut bytes = vec![0; 100];
-        let mut room = Room(&mut bytes);
-        write(&mut room);
-        let left = room.0.len();
+        let left = write(Room(&mut bytes)).0.len();
         bytes.truncate(100 - left);
         bytes
     }
