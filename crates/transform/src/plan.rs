@@ -154,8 +154,8 @@ pub struct Plan {
 /// One field of the schema, compiled.
 #[derive(Clone, Debug)]
 struct Column {
-    /// Position in the record; `None` when the header lacks it.
-    position: Option<usize>,
+    /// Position in the record; [`NOWHERE`] when the header lacks it.
+    position: usize,
     field: u16,
     required: bool,
     missing: Missing,
@@ -163,9 +163,14 @@ struct Column {
     default: Option<String>,
     converter: Converter,
     checks: Option<Checks>,
-    /// See [`Converter::verbatim`].
+    /// See [`Converter::verbatim`]; 0 where there are checks.
     verbatim: usize,
+    /// The same for texts as they stand in the file; 0 where there are cleaning steps.
+    plain: usize,
 }
+
+/// More than any record has fields.
+const NOWHERE: usize = usize::MAX;
 
 /// The texts that mean NULL.
 #[derive(Clone, Debug)]
@@ -218,9 +223,11 @@ impl Plan {
                 let checks = Checks::compile(field, &converter).map_err(fail)?;
                 let cleaner =
                     if field.clean.is_empty() { None } else { Some(Cleaner::compile(&field.clean).map_err(fail)?) };
+                let verbatim = if checks.is_empty() { converter.verbatim() } else { 0 };
                 Ok(Column {
-                    position,
-                    verbatim: converter.verbatim(),
+                    position: position.unwrap_or(NOWHERE),
+                    verbatim,
+                    plain: if cleaner.is_none() { verbatim } else { 0 },
                     field: u16::try_from(index).map_err(|_| fail("too many fields".into()))?,
                     required: field.constraints.required,
                     missing: missing.clone(),
@@ -275,93 +282,121 @@ impl Plan {
             };
             return Err(Fault { field: None, reason });
         }
-        row.cells.clear();
-        row.scratch.clear();
+        let Row { cells, scratch } = row;
+        scratch.clear();
         // The decoder's spans then mean the same in the row.
-        row.scratch.extend_from_slice(decoder.unescaped().as_bytes());
+        if !decoder.unescaped().is_empty() {
+            scratch.extend_from_slice(decoder.unescaped().as_bytes());
+        }
+        if cells.len() != self.columns.len() {
+            cells.resize(self.columns.len(), Cell::Null);
+        }
+        let spans = decoder.spans();
+        // Two pointers that move on: an index would be multiplied with the size of a column each time.
+        let mut cells = cells.iter_mut();
         for column in &self.columns {
+            let Some(cell) = cells.next() else { break };
+            if let Some(&span) = spans.get(column.position)
+                && !column.missing.may_match(span.len())
+            {
+                // Most texts go as they are, and all that is looked at is their length.
+                if span.len() < column.plain && nul_free {
+                    *cell = Cell::Text(span);
+                    continue;
+                }
+                let is_made = column.cleaner.is_none() && column.quick(text, span, cell);
+                if is_made {
+                    continue;
+                }
+            }
             column
-                .apply(text, nul_free, decoder, row, buffers)
+                .apply(text, nul_free, decoder, cell, scratch, buffers)
                 .map_err(|reason| Fault { field: Some(column.field), reason })?;
         }
         Ok(())
     }
 }
 
-/// Cells are pushed where they are made: handing a cell up as a value costs more than making it.
+/// Cells are written where they stay: handing a cell up as a value costs more than making it.
 impl Column {
-    #[inline]
+    /// Makes the cell of a field that is not missing when that takes no second look at it; `false` says nothing, such a
+    /// field is for [`Self::apply`].
+    #[inline(never)]
+    fn quick(&self, block: &str, span: Span, cell: &mut Cell) -> bool {
+        // Checks may find fault, so they are for the other way.
+        if span.side() != Side::Block || self.checks.is_some() {
+            return false;
+        }
+        let Some(made) = self.converter.quick(block.as_bytes(), span.range()) else { return false };
+        *cell = made;
+        true
+    }
+
+    #[inline(never)]
     fn apply(
         &self,
         block: &str,
         nul_free: bool,
         decoder: &Decoder,
-        row: &mut Row,
+        cell: &mut Cell,
+        scratch: &mut Vec<u8>,
         buffers: &mut Buffers,
     ) -> Result<(), Reason> {
-        let Some(position) = self.position else { return self.absent(block, row) };
-        let span = decoder.spans()[position];
-        if self.cleaner.is_none() && !self.missing.may_match(span.len()) {
-            // Most texts go as they are, and all that is looked at is their length.
-            if span.len() < self.verbatim && nul_free && self.checks.is_none() {
-                row.cells.push(Cell::Text(span));
-                return Ok(());
-            }
-            if span.side() == Side::Block
-                && let Some(cell) = self.converter.quick(block.as_bytes(), span.range())
-            {
-                if let Some(checks) = &self.checks {
-                    checks.check(cell, decoder.field(block, position), &row.scratch)?;
-                }
-                row.cells.push(cell);
-                return Ok(());
-            }
+        if self.position == NOWHERE {
+            return self.absent(block, cell, scratch);
         }
-        let raw = decoder.field(block, position);
+        let raw = decoder.field(block, self.position);
         // Compared before and after cleaning: `" "` trimmed is as missing as `""`, and a map may not hide a "NULL".
         if self.missing.matches(raw) {
-            return self.absent(block, row);
+            return self.absent(block, cell, scratch);
         }
-        let Some(cleaner) = &self.cleaner else { return self.convert(raw, nul_free, block, row) };
+        let span = decoder.spans()[self.position];
+        if let (None, Some(checks)) = (&self.cleaner, &self.checks)
+            && span.side() == Side::Block
+            && let Some(made) = self.converter.quick(block.as_bytes(), span.range())
+        {
+            *cell = made;
+            return checks.check(made, raw, scratch);
+        }
+        let Some(cleaner) = &self.cleaner else { return self.convert(raw, nul_free, block, cell, scratch) };
         let Cleaned { text, rewritten } = cleaner.apply(raw, buffers)?;
         if self.missing.matches(text) {
-            return self.absent(block, row);
+            return self.absent(block, cell, scratch);
         }
-        if text.len() < self.verbatim && nul_free && !rewritten && self.checks.is_none() {
-            row.cells.push(Cell::Text(span_of(text, block, &mut row.scratch)));
+        if text.len() < self.verbatim && nul_free && !rewritten {
+            *cell = Cell::Text(span_of(text, block, scratch));
             return Ok(());
         }
-        self.convert(text, nul_free && !rewritten, block, row)
+        self.convert(text, nul_free && !rewritten, block, cell, scratch)
     }
 
     #[inline]
-    fn convert(&self, text: &str, nul_free: bool, block: &str, row: &mut Row) -> Result<(), Reason> {
-        match self.converter.convert_from(text, nul_free, &mut row.scratch)? {
-            Converted::Text => {
-                let span = span_of(text, block, &mut row.scratch);
-                if let Some(checks) = &self.checks {
-                    checks.check(Cell::Text(span), text, &row.scratch)?;
-                }
-                row.cells.push(Cell::Text(span));
-            }
-            Converted::Cell(cell) => {
-                if let Some(checks) = &self.checks {
-                    checks.check(cell, text, &row.scratch)?;
-                }
-                row.cells.push(cell);
-            }
+    fn convert(
+        &self,
+        text: &str,
+        nul_free: bool,
+        block: &str,
+        cell: &mut Cell,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Reason> {
+        *cell = match self.converter.convert_from(text, nul_free, scratch)? {
+            Converted::Text => Cell::Text(span_of(text, block, scratch)),
+            Converted::Cell(cell) => cell,
+        };
+        match &self.checks {
+            Some(checks) => checks.check(*cell, text, scratch),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// No value: the default's, else NULL.
     #[inline]
-    fn absent(&self, block: &str, row: &mut Row) -> Result<(), Reason> {
+    fn absent(&self, block: &str, cell: &mut Cell, scratch: &mut Vec<u8>) -> Result<(), Reason> {
         match &self.default {
-            Some(default) => self.convert(default, false, block, row),
+            Some(default) => self.convert(default, false, block, cell, scratch),
             None if self.required => Err(Reason::Required),
             None => {
-                row.cells.push(Cell::Null);
+                *cell = Cell::Null;
                 Ok(())
             }
         }

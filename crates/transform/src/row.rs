@@ -31,7 +31,7 @@ pub enum Cell {
     Bytes(Span),
 }
 
-/// The cells of one record; one per worker, cleared for each record.
+/// The cells of one record; one per worker, written anew for each record.
 #[derive(Debug, Default)]
 pub struct Row {
     pub(crate) cells: Vec<Cell>,
@@ -45,7 +45,9 @@ impl Row {
     /// The row is complete: what follows its last value is there to be copied with it.
     #[inline]
     pub(crate) fn pad(&mut self) {
-        self.scratch.extend_from_slice(&[0; WIDE]);
+        if !self.scratch.is_empty() {
+            self.scratch.extend_from_slice(&[0; WIDE]);
+        }
     }
 }
 

@@ -35,15 +35,16 @@ pub(super) fn is_leap(year: u32) -> bool {
 /// Days from 1970-01-01 of a date in the calendar.
 #[inline]
 pub(super) fn checked_days(year: u32, month: u32, day: u32) -> Result<i32, Reason> {
+    known_days(year, month, day).ok_or(Reason::NoSuchDate)
+}
+
+/// The same; `None` for a date that is not in the calendar.
+#[inline]
+pub(super) fn known_days(year: u32, month: u32, day: u32) -> Option<i32> {
     const DAYS: [u8; 16] = [0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0, 0, 0];
-    if !(1..=9999).contains(&year) || month > 12 || day == 0 {
-        return Err(Reason::NoSuchDate);
-    }
-    let in_month = u32::from(DAYS[month as usize & 15]) + u32::from(month == 2 && is_leap(year));
-    if day > in_month {
-        return Err(Reason::NoSuchDate);
-    }
-    Ok(days_of(year, month, day))
+    let in_month = u32::from(*DAYS.get(month as usize)?) + u32::from(month == 2 && is_leap(year));
+    let is_known = (1..=9999).contains(&year) && (1..=in_month).contains(&day);
+    is_known.then(|| days_of(year, month, day))
 }
 
 /// `YYYY-MM-DD`, nothing else.
@@ -52,6 +53,13 @@ pub(super) fn iso(text: &[u8]) -> Result<i32, Reason> {
     let text: &[u8; 10] = text.try_into().map_err(|_| Reason::NotDate)?;
     let (year, month, day) = fields(text).ok_or(Reason::NotDate)?;
     checked_days(year, month, day)
+}
+
+/// The same without a reason: [`super::Converter::quick`].
+#[inline]
+pub(super) fn quick(text: &[u8]) -> Option<i32> {
+    let (year, month, day) = fields(text.try_into().ok()?)?;
+    known_days(year, month, day)
 }
 
 /// Year, month and day of `YYYY-MM-DD`, not checked against the calendar.

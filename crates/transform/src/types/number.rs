@@ -26,7 +26,28 @@ pub(super) struct Number {
     /// The same for the group character; 0 when there is none.
     group: u8,
     is_exact: bool,
+    /// For [`Self::quick`].
+    fixed: Option<Fixed>,
     notation: Notation,
+}
+
+/// A column with one to eight digits behind the point.
+#[derive(Clone, Copy, Debug)]
+struct Fixed {
+    scale: u8,
+    /// Ten to the scale.
+    power: i64,
+    /// The least unscaled value with more digits than the column has.
+    limit: i64,
+}
+
+impl Fixed {
+    fn of(column: ColumnType) -> Option<Self> {
+        let ColumnType::Numeric(Some((precision, scale @ 1..=8))) = column else { return None };
+        // What is read has sixteen digits at most.
+        let limit = POWERS[usize::from(precision.min(18))];
+        Some(Self { scale: scale as u8, power: POWERS[usize::from(scale)], limit })
+    }
 }
 
 impl Number {
@@ -41,6 +62,7 @@ impl Number {
             point: u8::try_from(decimal).ok().filter(u8::is_ascii).unwrap_or(0xFF),
             group: group.and_then(|group| u8::try_from(group).ok()).filter(u8::is_ascii).unwrap_or(0),
             is_exact: matches!(column, ColumnType::Numeric(_)),
+            fixed: Fixed::of(column),
             notation: Notation::compile(Some(decimal), group, bare)?,
         })
     }
@@ -48,7 +70,7 @@ impl Number {
     /// See [`super::Converter::quick`]: up to eight digits before the point and the column's own number of them behind it.
     #[inline]
     pub(super) fn quick(&self, bytes: &[u8], range: Range<usize>) -> Option<Cell> {
-        let ColumnType::Numeric(Some((precision, scale @ 1..=8))) = self.column else { return None };
+        let Fixed { scale, power, limit } = self.fixed?;
         let (digits, is_negative) = unsigned(bytes, range);
         let point = digits.end.checked_sub(usize::from(scale) + 1).filter(|&at| at > digits.start)?;
         if bytes[point] != self.point || (bytes[digits.start] == b'0' && point > digits.start + 1) {
@@ -56,11 +78,11 @@ impl Number {
         }
         let whole = i64::from(few(bytes, digits.start..point)?);
         let fraction = i64::from(few(bytes, point + 1..digits.end)?);
-        let unscaled = whole * POWERS[usize::from(scale)] + fraction;
-        if precision < 18 && unscaled >= POWERS[usize::from(precision)] {
+        let unscaled = whole * power + fraction;
+        if unscaled >= limit {
             return None;
         }
-        Some(Cell::Decimal { unscaled: if is_negative { -unscaled } else { unscaled }, scale: scale as u8 })
+        Some(Cell::Decimal { unscaled: if is_negative { -unscaled } else { unscaled }, scale })
     }
 
     #[inline]
