@@ -23,6 +23,7 @@ mod reject;
 mod row;
 mod span;
 pub mod types;
+mod window;
 mod worker;
 
 pub use encoding::Encoding;

@@ -1,10 +1,9 @@
 //! Finds the fields of the records in a block's text.
 
-use wide::u8x16;
-
 use super::{Grammar, line_end};
 use crate::reject::Reason;
 use crate::span::{Side, Span};
+use crate::window::{Mark, WINDOW, mask};
 
 /// What stands at a position of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,60 +16,69 @@ pub enum Decoded {
     End,
 }
 
-/// Where unquoted fields end: delimiters and line ends, found 64 bytes at a time. Fields are short, so a search for each
-/// would cost more than the bytes it looks at.
+/// Where unquoted fields end, found 64 bytes at a time. Fields are short, so a search for each would cost more than the
+/// bytes it looks at.
 #[derive(Debug)]
 struct Ends {
-    delimiter: u8x16,
-    feed: u8x16,
-    carriage: u8x16,
+    delimiter: Mark,
+    quote: Option<Mark>,
+    /// Every field's end is looked at on its own: spaces may follow it.
+    one_by_one: bool,
     /// First byte of the window.
     window: usize,
-    /// One bit for each byte of the window that ends a field.
-    mask: u64,
+    /// One bit for each byte of the window that ends a field: delimiters and line ends.
+    fields: u64,
+    /// Those of them that something else follows than an unquoted field of the same record.
+    stops: u64,
 }
 
-const WINDOW: usize = 64;
 const NO_WINDOW: usize = usize::MAX;
 
 impl Ends {
-    fn new(delimiter: u8) -> Self {
+    fn new(grammar: Grammar) -> Self {
         Self {
-            delimiter: u8x16::splat(delimiter),
-            feed: u8x16::splat(b'\n'),
-            carriage: u8x16::splat(b'\r'),
+            delimiter: Mark::of(grammar.delimiter),
+            quote: grammar.quote.map(Mark::of),
+            one_by_one: grammar.skip_initial_space,
             window: NO_WINDOW,
-            mask: 0,
+            fields: 0,
+            stops: 0,
         }
     }
 
     #[inline]
     fn look_at(&mut self, bytes: &[u8], window: usize) {
         self.window = window;
-        self.mask = match bytes.get(window..).and_then(|rest| rest.first_chunk()) {
-            Some(whole) => self.ends_in(whole),
-            None => self.ends_in_last(bytes.get(window..).unwrap_or_default()),
-        };
+        match bytes.get(window..).and_then(<[u8]>::split_first_chunk) {
+            Some((whole, rest)) => self.find(whole, rest.first().copied(), u64::MAX),
+            None => self.look_at_last(bytes.get(window..).unwrap_or_default()),
+        }
     }
 
     /// The last window of a block is not whole.
     #[cold]
-    fn ends_in_last(&self, rest: &[u8]) -> u64 {
+    fn look_at_last(&mut self, rest: &[u8]) {
         let mut padded = [0; WINDOW];
         padded[..rest.len()].copy_from_slice(rest);
         // A delimiter of NUL would be found in the padding, too.
-        self.ends_in(&padded) & ((1 << rest.len()) - 1)
+        let there = (1 << rest.len()) - 1;
+        self.find(&padded, None, there);
+        // Nothing follows the last byte.
+        self.stops |= self.fields & !(there >> 1);
     }
 
+    /// `next` is the byte behind the window, `there` are the bytes that are the block's.
     #[inline]
-    fn ends_in(&self, window: &[u8; WINDOW]) -> u64 {
-        let mut mask = 0;
-        for (index, chunk) in window.as_chunks::<16>().0.iter().enumerate() {
-            let chunk = u8x16::new(*chunk);
-            let ends = chunk.simd_eq(self.delimiter) | chunk.simd_eq(self.feed) | chunk.simd_eq(self.carriage);
-            mask |= u64::from(ends.to_bitmask()) << (16 * index);
+    fn find(&mut self, window: &[u8; WINDOW], next: Option<u8>, there: u64) {
+        let lines = mask(window, [Mark::FEED, Mark::RETURN]) & there;
+        let delimiters = mask(window, [self.delimiter]) & there;
+        self.fields = delimiters | lines;
+        let quotes = self.quote.map_or(0, |quote| mask(window, [quote]));
+        let opens_next = next.is_none_or(|next| self.quote.is_some_and(|quote| quote.is(next)));
+        self.stops = lines | delimiters & (quotes >> 1 | u64::from(opens_next) << 63);
+        if self.one_by_one {
+            self.stops = self.fields;
         }
-        mask
     }
 }
 
@@ -80,10 +88,11 @@ pub struct Decoder {
     grammar: Grammar,
     at: usize,
     ends: Ends,
-    /// Of the current record: in the block or, where quotes were doubled or characters escaped, in `unescaped`.
-    fields: Vec<Span>,
-    /// Fields beyond [`MOST_FIELDS`].
-    beyond: usize,
+    /// Of the current record: in the block or, where quotes were doubled or characters escaped, in `unescaped`. Those
+    /// from `count` on mean nothing.
+    fields: Box<[Span]>,
+    /// Fields of the current record; `fields` has the first of them.
+    count: usize,
     unescaped: String,
 }
 
@@ -96,9 +105,9 @@ impl Decoder {
         Self {
             grammar,
             at: 0,
-            ends: Ends::new(grammar.delimiter),
-            fields: Vec::new(),
-            beyond: 0,
+            ends: Ends::new(grammar),
+            fields: vec![Span::block(0, 0); MOST_FIELDS].into(),
+            count: 0,
             unescaped: String::new(),
         }
     }
@@ -117,11 +126,11 @@ impl Decoder {
     /// Fields of the current record.
     #[inline]
     pub fn len(&self) -> usize {
-        self.fields.len() + self.beyond
+        self.count
     }
 
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+        self.count == 0
     }
 
     /// Field `index` of the current record of `text`.
@@ -130,7 +139,7 @@ impl Decoder {
     /// When the record has no such field, or none that was kept, or `text` is not the text it was decoded from.
     #[inline]
     pub fn field<'a>(&'a self, text: &'a str, index: usize) -> &'a str {
-        let span = self.fields[index];
+        let span = self.spans()[index];
         match span.side() {
             Side::Block => &text[span.range()],
             Side::Scratch => &self.unescaped[span.range()],
@@ -140,7 +149,7 @@ impl Decoder {
     /// Where the fields of the current record stand: in the block, or in [`Self::unescaped`].
     #[inline]
     pub(crate) fn spans(&self) -> &[Span] {
-        &self.fields
+        &self.fields[..self.count.min(MOST_FIELDS)]
     }
 
     /// What the current record's fields hold that does not stand in the block as it is.
@@ -159,8 +168,7 @@ impl Decoder {
             self.at = line_end(bytes, start, true).map_or(bytes.len(), |(_, next)| next);
             return Decoded::Skipped;
         }
-        self.fields.clear();
-        self.beyond = 0;
+        self.count = 0;
         self.unescaped.clear();
         let Grammar { delimiter, quote, skip_initial_space, .. } = self.grammar;
         let mut fault = None;
@@ -206,36 +214,29 @@ impl Decoder {
 
     #[inline]
     fn push(&mut self, span: Span) {
-        if self.fields.len() < MOST_FIELDS {
-            self.fields.push(span);
-        } else {
-            self.beyond += 1;
+        if let Some(field) = self.fields.get_mut(self.count) {
+            *field = span;
         }
+        self.count += 1;
     }
 
     /// Unquoted fields from `start` on, as many as follow each other. Where the last one ended.
     #[inline]
-    fn unquoted(&mut self, bytes: &[u8], start: usize) -> usize {
-        let Grammar { delimiter, quote, skip_initial_space, .. } = self.grammar;
-        let mut start = start;
+    fn unquoted(&mut self, bytes: &[u8], mut start: usize) -> usize {
         let window = start & !(WINDOW - 1);
         if window != self.ends.window {
             self.ends.look_at(bytes, window);
         }
-        let mut mask = self.ends.mask & (u64::MAX << (start % WINDOW));
+        let mut there = u64::MAX << (start % WINDOW);
         loop {
-            while mask != 0 {
-                let end = self.ends.window + mask.trailing_zeros() as usize;
+            let stops = self.ends.stops & there;
+            // Those before the first stop; all where there is none.
+            let before_stop = stops.wrapping_sub(1) & !stops;
+            start = self.push_all(self.ends.fields & there & before_stop, start);
+            if stops != 0 {
+                let end = self.ends.window + stops.trailing_zeros() as usize;
                 self.push(Span::block(start, end - start));
-                let opens = match bytes.get(end + 1) {
-                    Some(&next) => Some(next) == quote,
-                    None => true,
-                };
-                if bytes[end] != delimiter || opens || skip_initial_space {
-                    return end;
-                }
-                start = end + 1;
-                mask &= mask - 1;
+                return end;
             }
             let window = self.ends.window + WINDOW;
             if window >= bytes.len() {
@@ -243,8 +244,29 @@ impl Decoder {
                 return bytes.len();
             }
             self.ends.look_at(bytes, window);
-            mask = self.ends.mask;
+            there = u64::MAX;
         }
+    }
+
+    /// The fields that end where `ends` says, the first of them from `start` on. Where the next one starts.
+    ///
+    /// Without a check for overflow: all numbers here are places in the block, and this is the innermost loop of all.
+    #[inline]
+    fn push_all(&mut self, mut ends: u64, mut start: usize) -> usize {
+        let (window, mut count) = (self.ends.window, self.count);
+        let fields = &mut *self.fields;
+        while ends != 0 {
+            // A window starts at a multiple of its length.
+            let end = window | ends.trailing_zeros() as usize;
+            if let Some(field) = fields.get_mut(count) {
+                *field = Span::block(start, end.wrapping_sub(start));
+            }
+            count = count.wrapping_add(1);
+            start = end.wrapping_add(1);
+            ends &= ends - 1;
+        }
+        self.count = count;
+        start
     }
 
     /// A quoted field whose quote stands at `open`. Where it ended and whether a delimiter or line end followed the
@@ -302,8 +324,7 @@ impl Decoder {
 
     fn runaway(&mut self, bytes: &[u8], start: usize) -> Decoded {
         let (end, next) = line_end(bytes, start, true).unwrap_or((bytes.len(), bytes.len()));
-        self.fields.clear();
-        self.beyond = 0;
+        self.count = 0;
         self.at = next;
         Decoded::Record { start, end, fault: Some(Reason::UnclosedQuote) }
     }
