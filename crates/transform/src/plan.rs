@@ -304,7 +304,10 @@ impl Plan {
                     *cell = Cell::Text(span);
                     continue;
                 }
-                let is_made = column.cleaner.is_none() && column.quick(text, span, cell);
+                let is_made = match &column.cleaner {
+                    Some(cleaner) => nul_free && column.quick_clean(cleaner, text, span, cell, scratch),
+                    None => column.quick(text, span, cell),
+                };
                 if is_made {
                     continue;
                 }
@@ -329,6 +332,22 @@ impl Column {
         }
         let Some(made) = self.converter.quick(block.as_bytes(), span.range()) else { return false };
         *cell = made;
+        true
+    }
+
+    /// The same where there are cleaning steps.
+    #[inline(never)]
+    fn quick_clean(&self, cleaner: &Cleaner, block: &str, span: Span, cell: &mut Cell, scratch: &mut Vec<u8>) -> bool {
+        if span.side() != Side::Block || self.verbatim == 0 {
+            return false;
+        }
+        let before = scratch.len();
+        let Some(cleaned) = cleaner.quick(block.as_bytes(), span.range(), scratch) else { return false };
+        if cleaned.len() >= self.verbatim || self.missing.may_match(cleaned.len()) {
+            scratch.truncate(before);
+            return false;
+        }
+        *cell = Cell::Text(cleaned);
         true
     }
 

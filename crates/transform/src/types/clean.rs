@@ -8,14 +8,35 @@ use regex::Regex;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_quick};
 use wide::u8x16;
 
-use super::runs::Runs;
+use super::runs::{Matches, Runs};
 use crate::pipeline::Clean;
 use crate::reject::Reason;
+use crate::span::Span;
+use crate::window::{self, WINDOW};
 
 /// The cleaning steps of one field. Each worker has its own clone, and with it its own regex caches.
 #[derive(Clone, Debug, Default)]
 pub struct Cleaner {
     steps: Vec<Step>,
+    quick: Option<Quick>,
+}
+
+/// All steps at once, for the texts most fields hold: see [`Cleaner::quick`].
+#[derive(Clone, Debug)]
+enum Quick {
+    /// `trim`, `lower`, `upper`, or the first with one of the others.
+    Letters {
+        trims: bool,
+        /// Those that become small or large.
+        change: Option<window::Range>,
+    },
+    /// One regular expression that looks for runs.
+    Runs {
+        runs: Box<Runs>,
+        /// What stands in place of a run, with room behind it.
+        with: Box<[u8; WINDOW]>,
+        with_len: usize,
+    },
 }
 
 /// Room for texts that change; one per worker.
@@ -75,7 +96,8 @@ enum Change {
 impl Cleaner {
     /// Compiles the steps; the error names the step that cannot work.
     pub fn compile(steps: &[Clean]) -> Result<Self, String> {
-        Ok(Self { steps: steps.iter().map(Step::compile).collect::<Result<_, _>>()? })
+        let steps = steps.iter().map(Step::compile).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { quick: Quick::of(&steps), steps })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -90,6 +112,24 @@ impl Cleaner {
             return Ok(Cleaned { text, rewritten: false });
         }
         self.apply_steps(text, buffers)
+    }
+
+    /// The cleaned text of `range` of a block, where all steps together take one look at it: a short text that is ASCII as
+    /// far as the steps ask, not too near the block's end. `None` says nothing, such a text is for [`Self::apply`]. What is
+    /// written is appended to `scratch`, and holds a NUL only when the text does.
+    #[inline]
+    pub(crate) fn quick(&self, block: &[u8], range: Range<usize>, scratch: &mut Vec<u8>) -> Option<Span> {
+        let window = block.get(range.start..range.start + WINDOW)?.as_array()?;
+        if range.is_empty() || range.len() > WINDOW {
+            return None;
+        }
+        match self.quick.as_ref()? {
+            Quick::Letters { trims, change } => letters(window, range, *trims, *change, scratch),
+            Quick::Runs { runs, with, with_len } => {
+                let matches = runs.in_window(window, range.len())?;
+                Some(replace_in(block, range, matches, (with, *with_len), scratch))
+            }
+        }
     }
 
     fn apply_steps<'a>(&self, text: &'a str, buffers: &'a mut Buffers) -> Result<Cleaned<'a>, Reason> {
@@ -166,6 +206,100 @@ impl Step {
             Self::RegexGroups { pattern, with } => expand(text, pattern, with, out),
             Self::Map(values) => mapped(text, values, out),
         }
+    }
+}
+
+impl Quick {
+    fn of(steps: &[Step]) -> Option<Self> {
+        const CAPITAL: window::Range = window::Range::of(b'A', b'Z');
+        const SMALL: window::Range = window::Range::of(b'a', b'z');
+        let letters = |trims, change| Some(Self::Letters { trims, change });
+        // Trimming comes to the same before and after letters change.
+        match steps {
+            [Step::Trim] => letters(true, None),
+            [Step::Lower] => letters(false, Some(CAPITAL)),
+            [Step::Upper] => letters(false, Some(SMALL)),
+            [Step::Trim, Step::Lower] | [Step::Lower, Step::Trim] => letters(true, Some(CAPITAL)),
+            [Step::Trim, Step::Upper] | [Step::Upper, Step::Trim] => letters(true, Some(SMALL)),
+            [Step::RegexPlain { runs: Some(runs), with, .. }] if with.len() <= WINDOW && !with.contains('\0') => {
+                let mut padded = [0; WINDOW];
+                padded[..with.len()].copy_from_slice(with.as_bytes());
+                Some(Self::Runs { runs: runs.clone(), with: Box::new(padded), with_len: with.len() })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// [`Quick::Letters`] on the text at `range`, which `window` starts with.
+#[inline(never)]
+fn letters(
+    window: &[u8; WINDOW],
+    range: Range<usize>,
+    trims: bool,
+    change: Option<window::Range>,
+    scratch: &mut Vec<u8>,
+) -> Option<Span> {
+    /// What `char::is_whitespace` says of ASCII.
+    const BLANKS: [window::Range; 2] = [window::Range::of(b'\t', b'\r'), window::Range::of(b' ', b' ')];
+    let there = u64::MAX >> (WINDOW - range.len());
+    if window::beyond_ascii(window) & there != 0 {
+        return None;
+    }
+    let mut kept = there;
+    if trims && !(window[0].is_ascii_graphic() && window[range.len() - 1].is_ascii_graphic()) {
+        let visible = there & !window::in_ranges(window, &BLANKS);
+        if visible == 0 {
+            return None;
+        }
+        kept = (u64::MAX << visible.trailing_zeros()) & (u64::MAX >> visible.leading_zeros());
+    }
+    let (start, len) = (kept.trailing_zeros() as usize, kept.count_ones() as usize);
+    let Some(change) = change.filter(|&change| window::in_ranges(window, &[change]) & kept != 0) else {
+        return Some(Span::block(range.start + start, len));
+    };
+    let at = scratch.len();
+    scratch.extend_from_slice(&window::with_case_changed(window, change));
+    scratch.truncate(at + start + len);
+    Some(Span::scratch(at + start, len))
+}
+
+/// The text at `range` of `block` with `with` in place of each match.
+#[inline(never)]
+fn replace_in(
+    block: &[u8],
+    range: Range<usize>,
+    mut matches: Matches,
+    (with, with_len): (&[u8; WINDOW], usize),
+    scratch: &mut Vec<u8>,
+) -> Span {
+    let Some(mut found) = matches.next() else { return Span::block(range.start, range.len()) };
+    let at = scratch.len();
+    let mut copied = range.start;
+    loop {
+        put(block, copied..range.start + found.start, scratch);
+        put(with, 0..with_len, scratch);
+        copied = range.start + found.end;
+        match matches.next() {
+            Some(next) => found = next,
+            None => break,
+        }
+    }
+    put(block, copied..range.end, scratch);
+    Span::scratch(at, scratch.len() - at)
+}
+
+/// Appends the bytes at `range`, a window at most. A copy of fixed length is faster than one of any length, so where there
+/// are as many bytes, more are written than stay.
+#[inline]
+fn put(bytes: &[u8], range: Range<usize>, scratch: &mut Vec<u8>) {
+    let at = scratch.len();
+    match bytes.get(range.start..range.start + WINDOW).and_then(<[u8]>::as_array::<WINDOW>) {
+        Some(wide) => {
+            scratch.extend_from_slice(wide);
+            scratch.truncate(at + range.len());
+        }
+        None => scratch.extend_from_slice(&bytes[range]),
     }
 }
 
@@ -391,6 +525,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::span::Side;
 
     fn clean(steps: &[Clean], text: &str) -> (String, bool) {
         let cleaner = Cleaner::compile(steps).unwrap();
@@ -438,6 +573,43 @@ mod tests {
         }
     }
 
+    /// What [`Cleaner::quick`] makes of a text that stands in the middle of a block, and whether it wrote it anew.
+    fn quick(steps: &[Clean], text: &str) -> Option<(String, bool)> {
+        let block = format!("before,{text}{}", "A 1".repeat(WINDOW));
+        let mut scratch = b"unescaped".to_vec();
+        let range = 7..7 + text.len();
+        let span = Cleaner::compile(steps).unwrap().quick(block.as_bytes(), range, &mut scratch)?;
+        let (bytes, is_written) = match span.side() {
+            Side::Block => (block.as_bytes(), false),
+            Side::Scratch => (scratch.as_slice(), true),
+        };
+        assert!(scratch.starts_with(b"unescaped") && (!is_written || span.range().end == scratch.len()));
+        Some((String::from_utf8(bytes[span.range()].to_vec()).unwrap(), is_written))
+    }
+
+    #[test]
+    fn short_texts_are_cleaned_at_once() {
+        for (steps, text, expected) in [
+            (vec![Clean::Trim, Clean::Lower], "  Ana.Pena1@Example.COM ", Some(("ana.pena1@example.com", true))),
+            (vec![Clean::Trim, Clean::Lower], " a@b ", Some(("a@b", false))),
+            (vec![Clean::Upper], "es", Some(("ES", true))),
+            (vec![regex("[0-9]{4,}", "****")], "card ending 12345 was 99", Some(("card ending **** was 99", true))),
+            (vec![regex("[0-9]{4,}", "****")], "大阪 123 branch", Some(("大阪 123 branch", false))),
+            (vec![regex("[0-9]{4,}", "****")], "1234", Some(("****", true))),
+            (vec![Clean::Lower], "É", None),
+            (vec![Clean::Trim], "  ", None),
+            (vec![Clean::Trim], "", None),
+            (vec![regex("[0-9]", "\0")], "1", None),
+            (vec![Clean::CollapseSpaces], "a", None),
+        ] {
+            let expected = expected.map(|(text, is_written)| (text.to_owned(), is_written));
+            assert_eq!(quick(&steps, text), expected, "{steps:?} {text:?}");
+        }
+        let long = "a".repeat(WINDOW);
+        assert_eq!(quick(&[Clean::Upper], &long), Some(("A".repeat(WINDOW), true)));
+        assert_eq!(quick(&[Clean::Upper], &(long + "a")), None);
+    }
+
     #[test]
     fn texts_that_stay_are_not_written() {
         for (step, text) in [
@@ -478,6 +650,26 @@ mod tests {
             Clean::Map(vec![("a".into(), "b".into()), ("a".into(), "c".into())]),
         ] {
             assert!(Cleaner::compile(std::slice::from_ref(&step)).is_err(), "{step:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_quick_way_cleans_as_the_steps_do(
+            steps in prop::sample::select(vec![
+                vec![Clean::Trim], vec![Clean::Lower], vec![Clean::Upper], vec![Clean::Trim, Clean::Lower],
+                vec![Clean::Upper, Clean::Trim], vec![regex("[0-9]{4,}", "****")], vec![regex(r"\s+", " ")],
+                vec![regex("[^0-9]", "")], vec![regex("[a-zA-Z]{2,}", "letters")], vec![regex(r"\w+", "")],
+            ]),
+            text in "(?s)[ \t\x0b\x1f]{0,3}[@-Z`-z{0-9 ]{0,60}[é٣ 0-9]{0,2}[ \n\x7f]{0,3}",
+        ) {
+            if let Some(found) = quick(&steps, &text) {
+                prop_assert_eq!(found, clean(&steps, &text));
+            } else {
+                prop_assert!(!text.is_ascii() || text.trim().is_empty() || text.len() > WINDOW);
+            }
         }
     }
 

@@ -9,6 +9,8 @@ use std::ops::Range;
 use regex::Regex;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
+use crate::window::{self, WINDOW};
+
 /// A pattern that is one class of characters, alone or repeated without an upper bound.
 #[derive(Clone, Debug)]
 pub(super) struct Runs {
@@ -20,6 +22,8 @@ pub(super) struct Runs {
     min: usize,
     /// A run is one match; else each of its characters is one.
     is_whole: bool,
+    /// The members once more, as ranges.
+    ranges: Box<[window::Range]>,
 }
 
 impl Runs {
@@ -33,8 +37,9 @@ impl Runs {
             HirKind::Class(_) => (&hir, 1, false),
             _ => return None,
         };
-        let mut runs = Self { members: [false; 256], beyond_ascii: false, min, is_whole };
+        let mut runs = Self { members: [false; 256], beyond_ascii: false, min, is_whole, ranges: Box::default() };
         runs.admit(of)?;
+        runs.ranges = ranges(&runs.members);
         Some(runs)
     }
 
@@ -61,6 +66,22 @@ impl Runs {
     #[inline]
     pub(super) fn can_judge(&self, text: &str) -> bool {
         !self.beyond_ascii || text.is_ascii()
+    }
+
+    /// The matches in the first `len` bytes of a window, in order; `None` when this cannot judge them.
+    #[inline]
+    pub(super) fn in_window(&self, window: &[u8; WINDOW], len: usize) -> Option<Matches> {
+        if self.ranges.len() > MOST_RANGES || self.min > MOST_IN_WINDOW || len == 0 || len > WINDOW {
+            return None;
+        }
+        let there = u64::MAX >> (WINDOW - len);
+        if self.beyond_ascii && window::beyond_ascii(window) & there != 0 {
+            return None;
+        }
+        let members = window::in_ranges(window, &self.ranges) & there;
+        // Where as many members follow each other as a run must have.
+        let starts = (1..self.min).fold(members, |starts, _| starts & starts >> 1);
+        Some(Matches { members, starts, is_whole: self.is_whole })
     }
 
     /// The matches at or after `from`, in order.
@@ -98,6 +119,46 @@ impl Runs {
     }
 }
 
+/// Ranges beyond which, and characters of a run beyond which, a window is not worth looking at.
+const MOST_RANGES: usize = 4;
+const MOST_IN_WINDOW: usize = 16;
+
+/// The members in ASCII, as ranges.
+fn ranges(members: &[bool; 256]) -> Box<[window::Range]> {
+    let ascii = &members[..128];
+    let runs = (0..128_u8).filter(|&first| ascii[usize::from(first)] && (first == 0 || !ascii[usize::from(first) - 1]));
+    let range = |first: u8| {
+        let len = ascii[usize::from(first)..].iter().take_while(|&&is_member| is_member).count();
+        window::Range::of(first, first + (len as u8 - 1))
+    };
+    runs.map(range).collect()
+}
+
+/// Matches in a window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matches {
+    members: u64,
+    /// Where matches may start.
+    starts: u64,
+    is_whole: bool,
+}
+
+impl Iterator for Matches {
+    type Item = Range<usize>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Range<usize>> {
+        if self.starts == 0 {
+            return None;
+        }
+        let start = self.starts.trailing_zeros();
+        let len = if self.is_whole { (self.members >> start).trailing_ones() } else { 1 };
+        let end = start + len;
+        self.starts &= u64::MAX.checked_shl(end).unwrap_or(0);
+        Some(start as usize..end as usize)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -131,6 +192,16 @@ mod tests {
         ) {
             let regex = Regex::new(pattern).unwrap();
             let runs = Runs::of(&regex).unwrap();
+            let mut window = [b'0'; WINDOW];
+            window[..text.len()].copy_from_slice(text.as_bytes());
+            let in_window = runs.in_window(&window, text.len());
+            if text.is_ascii() && !text.is_empty() && pattern != r"\W" {
+                prop_assert!(in_window.is_some());
+            }
+            if let Some(found) = in_window {
+                let expected: Vec<_> = regex.find_iter(&text).map(|found| found.range()).collect();
+                prop_assert_eq!(found.collect::<Vec<_>>(), expected);
+            }
             if runs.can_judge(&text) {
                 let expected: Vec<_> = regex.find_iter(&text).map(|found| found.range()).collect();
                 prop_assert_eq!(runs.find_iter(&text).collect::<Vec<_>>(), expected);
