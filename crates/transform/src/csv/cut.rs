@@ -2,6 +2,7 @@
 
 use super::{Grammar, count_line_ends, line_end};
 use crate::encoding::{Encoding, FromUtf16};
+use crate::window::{Mark, WINDOW, mask};
 
 /// A place between two records of an object, where reading can begin without what stands before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +117,27 @@ pub struct Cutter {
     /// Bytes cut away from a line over the limit.
     dropped: u64,
     spare: Vec<Vec<u8>>,
+    /// Records to go through one by one before [`Self::leap`] is tried again.
+    no_leap: u32,
 }
 
 /// Large enough to amortise the hand-over to a worker, small enough to stay in a core's cache.
 const BLOCK: usize = 64 * 1024;
 /// Records and skipped lines after which a block is ended too: a row takes more memory than a record of a few bytes.
 const BLOCK_LINES: u64 = 8 * 1024;
+/// Records gone through one by one where a leap was in vain: a file is written the same way all over.
+const NO_LEAP: u32 = if cfg!(test) { 1 } else { 16 };
+
+/// What [`Cutter::leap`] finds in a window: one bit for each byte.
+#[derive(Clone, Copy, Debug)]
+struct Lines {
+    /// Line feeds that end a record or blank line.
+    ends: u64,
+    /// Carriage returns, each in front of a line feed.
+    returns: u64,
+    /// All ones when the byte behind the window stands in quotes.
+    quoted: u64,
+}
 
 enum Step {
     /// A record or skipped line ended; `at` is the start of the next.
@@ -156,6 +172,7 @@ impl Cutter {
             lines: 0,
             dropped: 0,
             spare: Vec::new(),
+            no_leap: 0,
         }
     }
 
@@ -180,6 +197,13 @@ impl Cutter {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn with_block(mut self, block: usize) -> Self {
         self.block = block;
+        self
+    }
+
+    /// Never passes over many records at once.
+    #[cfg(test)]
+    pub(crate) fn step_by_step(mut self) -> Self {
+        self.no_leap = u32::MAX;
         self
     }
 
@@ -252,6 +276,9 @@ impl Cutter {
             return None;
         }
         loop {
+            if self.mode == Mode::Start {
+                self.leap();
+            }
             let counted = self.records;
             match self.step() {
                 Step::Ended => {
@@ -265,6 +292,59 @@ impl Cutter {
                 Step::NeedMore if self.finished && self.at > self.start => return Some(self.emit(LastRecord::Whole)),
                 Step::NeedMore => return None,
             }
+        }
+    }
+
+    /// Passes over whole records and blank lines, as far as each is what [`Self::step`] would find without a second look:
+    /// its quotes all where RFC 4180 has them, its line ends LF or CRLF. What is not so, and the record that ends the
+    /// block, is left to `step`, from its first byte on.
+    fn leap(&mut self) {
+        if self.no_leap > 0 {
+            self.no_leap = if self.no_leap == u32::MAX { u32::MAX } else { self.no_leap - 1 };
+            return;
+        }
+        // A record that ends before the block is full is then within the limit.
+        if self.header_pending || self.grammar.comment.is_some() || self.limit < self.block {
+            return;
+        }
+        let quote = self.grammar.quote.map_or(Mark::RETURN, Mark::of);
+        let from = self.at;
+        let block_end = self.start.saturating_add(self.block).min(self.buffer.len());
+        let (mut at, mut lines, mut records) = (from, self.lines, self.records);
+        let (mut window, mut quoted) = (from, 0);
+        // Whether a line starts with the window's first byte.
+        let mut starts_line = 1;
+        // Whether the byte in front of it does, and is a CR.
+        let mut starts_with_return = 0;
+        // One byte more than the window, since some bytes mean something by what follows.
+        while window + WINDOW < block_end && lines + (WINDOW as u64) < BLOCK_LINES {
+            let Some((bytes, &[next, ..])) = self.buffer[window..].split_first_chunk::<WINDOW>() else { break };
+            let mut found = Lines { ends: mask(bytes, [Mark::FEED]), returns: 0, quoted: 0 };
+            if mask(bytes, [Mark::RETURN, quote]) | quoted != 0 {
+                let before = if window == from { b'\n' } else { self.buffer[window - 1] };
+                match lines_of(self.grammar, before, bytes, next, quoted) {
+                    Some(closer) => found = closer,
+                    None => break,
+                }
+            }
+            let Lines { ends, returns, .. } = found;
+            quoted = found.quoted;
+            let starts = ends << 1 | starts_line;
+            starts_line = ends >> 63;
+            // A blank line ends with its first byte, or with the second when the first is a CR.
+            let blank = ends & (starts | (starts & returns) << 1 | starts_with_return);
+            starts_with_return = (starts & returns) >> 63;
+            lines += u64::from(ends.count_ones());
+            records += u64::from(ends.count_ones());
+            if blank != 0 {
+                records -= u64::from(blank.count_ones());
+            }
+            at = if ends == 0 { at } else { window + WINDOW - ends.leading_zeros() as usize };
+            window += WINDOW;
+        }
+        (self.at, self.lines, self.records) = (at, lines, records);
+        if at == from {
+            self.no_leap = NO_LEAP;
         }
     }
 
@@ -517,4 +597,35 @@ impl Cutter {
         self.lines = 0;
         block
     }
+}
+
+/// A closer look at a window with quotes or carriage returns, between the bytes `before` and `next`. `None` when it holds
+/// what only [`Cutter::step`] can judge. `quoted`: all ones when its first byte stands in quotes.
+fn lines_of(grammar: Grammar, before: u8, window: &[u8; WINDOW], next: u8, quoted: u64) -> Option<Lines> {
+    // The bits in front of those that are set, and those behind; what stands outside of the window counts as well.
+    let in_front_of = |bits: u64, last: bool| bits >> 1 | u64::from(last) << 63;
+    let behind = |bits: u64, first: bool| bits << 1 | u64::from(first);
+    let feeds = mask(window, [Mark::FEED]);
+    let returns = mask(window, [Mark::RETURN]);
+    if returns & !in_front_of(feeds, next == b'\n') != 0 {
+        return None;
+    }
+    let quotes = grammar.quote.map_or(0, |quote| mask(window, [Mark::of(quote)]));
+    if quotes == 0 {
+        return Some(Lines { ends: feeds & !quoted, returns, quoted });
+    }
+    if !grammar.double_quote || grammar.escape.is_some() {
+        return None;
+    }
+    // Inside are the bytes with an odd number of quotes up to them.
+    let inside = [1, 2, 4, 8, 16, 32].iter().fold(quotes, |odd, shift| odd ^ odd << shift) ^ quoted;
+    // A doubled quote closes and opens again.
+    let is_border = |byte: u8| byte == grammar.delimiter || byte == b'\n' || Some(byte) == grammar.quote;
+    let borders = mask(window, [Mark::of(grammar.delimiter)]) | feeds | quotes;
+    let may_open = behind(borders, is_border(before));
+    let may_close = in_front_of(borders | returns, is_border(next) || next == b'\r');
+    if quotes & inside & !may_open != 0 || quotes & !inside & !may_close != 0 {
+        return None;
+    }
+    Some(Lines { ends: feeds & !inside, returns, quoted: if inside >> 63 == 1 { u64::MAX } else { 0 } })
 }

@@ -89,8 +89,39 @@ fn soup() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
+/// Records as programs write them, for the most part: what many of are passed over at once.
+fn written() -> impl Strategy<Value = String> {
+    let quoted = proptest::collection::vec(prop::sample::select(vec!["a", ",", "\n", "\r\n", "\"\"", "é", " "]), 0..6)
+        .prop_map(|pieces| format!("\"{}\"", pieces.concat()));
+    let field = prop_oneof![8 => "[a-z é]{0,12}".boxed(), 3 => quoted.boxed(), 1 => Just("a\"b".to_owned()).boxed()];
+    let end = prop::sample::select(vec!["\n", "\n", "\n", "\r\n", "\n\n", "\r\n\r\n", "\r"]);
+    let record = (proptest::collection::vec(field, 1..5), end).prop_map(|(fields, end)| fields.join(",") + end);
+    let odd = soup().prop_filter("short", |text| text.len() < 20);
+    proptest::collection::vec(prop_oneof![30 => record.boxed(), 1 => odd.boxed()], 0..60)
+        .prop_map(|records| records.concat())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// Many records at once are the same as one after the other.
+    #[test]
+    fn leaps_end_where_steps_do(
+        input in written(), piece in 1usize..1000, block in 65usize..600, which in 0usize..6, header: bool,
+    ) {
+        let cutter = || Cutter::new(dialects()[which], Encoding::Utf8, 1000, header).with_block(block);
+        let blocks = |mut cutter: Cutter| {
+            let mut blocks = Vec::new();
+            for chunk in input.as_bytes().chunks(piece) {
+                cutter.push(chunk);
+                blocks.extend(std::iter::from_fn(|| cutter.next()));
+            }
+            cutter.finish();
+            blocks.extend(std::iter::from_fn(|| cutter.next()));
+            blocks.iter().map(|block| format!("{block:?}")).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(blocks(cutter()), blocks(cutter().step_by_step()));
+    }
 
     /// However bytes arrive and wherever blocks end, the records are the same.
     #[test]
