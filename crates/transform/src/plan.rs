@@ -330,9 +330,7 @@ impl Column {
         if span.side() != Side::Block || self.checks.is_some() {
             return false;
         }
-        let Some(made) = self.converter.quick(block.as_bytes(), span.range()) else { return false };
-        *cell = made;
-        true
+        self.converter.quick(block.as_bytes(), span.range(), cell)
     }
 
     /// The same where there are cleaning steps.
@@ -372,10 +370,9 @@ impl Column {
         let span = decoder.spans()[self.position];
         if let (None, Some(checks)) = (&self.cleaner, &self.checks)
             && span.side() == Side::Block
-            && let Some(made) = self.converter.quick(block.as_bytes(), span.range())
+            && self.converter.quick(block.as_bytes(), span.range(), cell)
         {
-            *cell = made;
-            return checks.check(made, raw, scratch);
+            return checks.check(*cell, raw, scratch);
         }
         let Some(cleaner) = &self.cleaner else { return self.convert(raw, nul_free, block, cell, scratch) };
         let Cleaned { text, rewritten } = cleaner.apply(raw, buffers)?;

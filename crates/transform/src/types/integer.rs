@@ -36,16 +36,19 @@ impl Integer {
 
     /// See [`super::Converter::quick`]: up to eight digits.
     #[inline]
-    pub(super) fn quick(&self, bytes: &[u8], range: Range<usize>) -> Option<Cell> {
+    pub(super) fn quick(&self, bytes: &[u8], range: Range<usize>, cell: &mut Cell) -> bool {
         if self.is_numeric {
-            return None;
+            return false;
         }
         let (digits, is_negative) = number::unsigned(bytes, range);
-        let value = i64::from(few(bytes, digits.clone())?);
+        let Some(value) = few(bytes, digits.clone()).map(i64::from) else { return false };
         let value = if is_negative { -value } else { value };
         let is_plain = digits.len() == 1 || bytes[digits.start] != b'0';
         let fits = is_plain && (self.min..=self.max).contains(&value);
-        fits.then_some(Cell::Int(value))
+        if fits {
+            *cell = Cell::Int(value);
+        }
+        fits
     }
 
     #[inline]

@@ -138,18 +138,31 @@ impl Converter {
         }
     }
 
-    /// The cell of the text at `range` of a block, when it has the plainest form of its type: without a call, without
-    /// scratch. `None` says nothing: such a text is for [`Self::convert`].
+    /// Makes the cell of the text at `range` of a block, when it has the plainest form of its type: without scratch.
+    /// `false` says nothing: such a text is for [`Self::convert`].
     ///
-    /// Always inlined: a cell handed up in memory is written in pieces and read as a whole, which stalls each time.
-    #[inline(always)]
-    pub(crate) fn quick(&self, block: &[u8], range: Range<usize>) -> Option<Cell> {
+    /// The cell is written where it stays: handed up as a value it is written in pieces and copied as a whole, which stalls
+    /// each time.
+    #[inline]
+    pub(crate) fn quick(&self, block: &[u8], range: Range<usize>, cell: &mut Cell) -> bool {
         match &self.family {
-            Family::Integer(rule) => rule.quick(block, range),
-            Family::Number(rule) => rule.quick(block, range),
-            Family::Date(None) => date::quick(&block[range]).map(Cell::Days),
-            Family::Datetime(rule) => rule.quick(&block[range]).map(Cell::Micros),
-            _ => None,
+            Family::Integer(rule) => rule.quick(block, range, cell),
+            Family::Number(rule) => rule.quick(block, range, cell),
+            Family::Date(None) => match date::quick(&block[range]) {
+                Some(days) => {
+                    *cell = Cell::Days(days);
+                    true
+                }
+                None => false,
+            },
+            Family::Datetime(rule) => match rule.quick(&block[range]) {
+                Some(micros) => {
+                    *cell = Cell::Micros(micros);
+                    true
+                }
+                None => false,
+            },
+            _ => false,
         }
     }
 

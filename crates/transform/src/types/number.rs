@@ -69,7 +69,14 @@ impl Number {
 
     /// See [`super::Converter::quick`]: up to eight digits before the point and the column's own number of them behind it.
     #[inline]
-    pub(super) fn quick(&self, bytes: &[u8], range: Range<usize>) -> Option<Cell> {
+    pub(super) fn quick(&self, bytes: &[u8], range: Range<usize>, cell: &mut Cell) -> bool {
+        let Some((unscaled, scale)) = self.unscaled(bytes, range) else { return false };
+        *cell = Cell::Decimal { unscaled, scale };
+        true
+    }
+
+    #[inline]
+    fn unscaled(&self, bytes: &[u8], range: Range<usize>) -> Option<(i64, u8)> {
         let Fixed { scale, power, limit } = self.fixed?;
         let (digits, is_negative) = unsigned(bytes, range);
         let point = digits.end.checked_sub(usize::from(scale) + 1).filter(|&at| at > digits.start)?;
@@ -82,7 +89,7 @@ impl Number {
         if unscaled >= limit {
             return None;
         }
-        Some(Cell::Decimal { unscaled: if is_negative { -unscaled } else { unscaled }, scale })
+        Some((if is_negative { -unscaled } else { unscaled }, scale))
     }
 
     #[inline]

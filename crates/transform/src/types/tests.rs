@@ -76,7 +76,8 @@ proptest! {
         let range = before.len()..before.len() + text.len();
         for (kind, column) in all_pairs() {
             let converter = Converter::compile(&field(&kind), column).unwrap();
-            if let Some(cell) = converter.quick(block.as_bytes(), range.clone()) {
+            let mut cell = Cell::Null;
+            if converter.quick(block.as_bytes(), range.clone(), &mut cell) {
                 prop_assert_eq!(converter.convert(&text, &mut Vec::new()), Ok(Converted::Cell(cell)), "{:?} {}", kind, column);
             }
         }
