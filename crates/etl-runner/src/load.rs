@@ -92,7 +92,11 @@ pub async fn load(database: &mut Database, task: &Task<'_>, advance: Advance<'_>
                 Some(load) => Some(load),
                 None => record_failure(database, task, &mut progress, &error).await,
             };
-            Outcome::failed(&error, load)
+            let mut outcome = Outcome::failed(&error, load);
+            if let Outcome::Failed { help, .. } = &mut outcome {
+                help.extend(progress.splits_left.take());
+            }
+            outcome
         }
     };
     progress.report(task, outcome, started.elapsed().as_secs_f64())
@@ -117,6 +121,8 @@ pub(crate) struct Progress {
     split: Option<(u64, Arc<AtomicU64>)>,
     /// The ledger says already that this load failed.
     pub(crate) recorded: Option<i64>,
+    /// What becomes of the splits that are in, after a failure.
+    pub(crate) splits_left: Option<String>,
 }
 
 async fn attempt(
@@ -516,6 +522,7 @@ impl Progress {
             note: serde_json::Map::new(),
             split: None,
             recorded: None,
+            splits_left: None,
         }
     }
 

@@ -439,7 +439,7 @@ async fn end_badly(
 ) -> LoadError {
     let SplitError { error, counts, rejects } = failed;
     if error.is_temporary() || error.concerns_all() {
-        progress.notes.push("the splits that are in stay; the next run goes on with the others".into());
+        progress.splits_left = Some("the splits that are in stay; the next run goes on with the others".into());
         return error;
     }
     let taken_back = async {
@@ -460,9 +460,10 @@ async fn end_badly(
     };
     match taken_back.await {
         Ok(()) => progress.recorded = Some(load),
-        Err(trouble) => progress
-            .notes
-            .push(format!("the splits that were in could not be taken back ({trouble}); the next run tries again")),
+        Err(trouble) => {
+            let what = "the splits that are in could not be taken back; the next run tries again";
+            progress.splits_left = Some(format!("{what} ({trouble})"));
+        }
     }
     error
 }

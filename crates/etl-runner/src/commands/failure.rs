@@ -244,7 +244,6 @@ pub(super) fn load_failed(report: &LoadReport, label: &str, context: &Context, h
     let Outcome::Failed { error, help, load, .. } = &report.outcome else { return None };
     let mut screen = Screen::error(format!("{label} was not loaded into {}", report.table)).cause(error);
     let mut details = load_text::reject_lines(report, label);
-    details.extend(report.notes.iter().map(|note| format!("  note: {}", cli::escape(note))));
     for help in help {
         match help.split_once('\n') {
             // A table that does not fit: what is wrong, and the statement to paste.
