@@ -474,9 +474,11 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_nobody_can_see_is_none_to_ask_for() {
-        assert_eq!(load_state("failed"), Ok(LoadState::Failed));
-        assert!(load_state("loading").is_err());
+    fn every_state_of_the_ledger_can_be_asked_for() {
+        for state in LoadState::ALL {
+            assert_eq!(load_state(state.as_str()), Ok(state));
+        }
+        assert!(load_state("running").unwrap_err().contains("loading, loaded"));
     }
 
     #[test]

@@ -135,6 +135,7 @@ async fn attempt(
     // The object before the table: an object that is no CSV should not have made anything.
     let (opened, compression) = open(task, progress).await?;
     let live = database.describe(task.target.table).await?;
+    parallel::check_table(task, live.as_ref())?;
     let encoding = fit(database, task, live.as_ref()).await?;
     let (plan, header) = Plan::compile(pipeline, opened.grammar(), opened.header(), &encoding.columns)?;
     progress.note_header(&opened, &header);

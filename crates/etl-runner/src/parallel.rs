@@ -220,6 +220,18 @@ pub(crate) async fn load_in_splits(
     Err(end_badly(postgres, load, task, progress, failed).await)
 }
 
+/// Whether the table an unfinished load went into is the one that is there.
+pub(crate) fn check_table(task: &Task<'_>, live: Option<&LiveTable>) -> Result<(), LoadError> {
+    let Some(unfinished) = &task.unfinished else { return Ok(()) };
+    let what = match live {
+        None => "is missing",
+        Some(table) if table.oid != unfinished.table_oid => "was made anew",
+        Some(_) => return Ok(()),
+    };
+    let table = task.target.table.to_string();
+    Err(LoadError::TableGone { load: unfinished.id, table, what, can_reload: task.target.can_reload() })
+}
+
 /// The load's row and locks.
 async fn begin(
     postgres: &mut Postgres,
@@ -239,14 +251,6 @@ async fn begin(
         }
         return Ok(postgres.begin_splits(&new, makes).await?);
     };
-    let what = match live {
-        None => Some("is missing"),
-        Some(table) => (table.oid != unfinished.table_oid).then_some("was made anew"),
-    };
-    if let Some(what) = what {
-        let (load, table) = (unfinished.id, task.target.table.to_string());
-        return Err(LoadError::TableGone { load, table, what, can_reload: true });
-    }
     Ok(postgres.hold(unfinished.id, task.target.table, &unfinished.object.uri).await?)
 }
 

@@ -481,6 +481,28 @@ fn an_unfinished_load_can_be_undone_or_gives_way_to_new_bytes() {
 }
 
 #[test]
+fn an_unfinished_load_whose_table_is_gone_is_loaded_anew_on_request() {
+    let case = Case::new(3);
+    for table in ["", "create table public.event (id bigint)"] {
+        case.forget();
+        let mut child = case.command(case.database.url(), &["--parallel", "2"]).spawn().unwrap();
+        let first = "select exists (select from aqueduct.split where state = 'loaded')";
+        case.wait_for(first, "t", "no split came in");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        case.settle();
+        case.database.psql(&format!("drop table public.event; {table}"));
+        let refused = case.run(&["--parallel", "2"]);
+        assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+        case.database.psql("drop table if exists public.event");
+        let again = case.run(&["--parallel", "2", "--reload"]);
+        assert!(again.status.success(), "{}", text(&again));
+        case.database.psql("delete from aqueduct.load where state = 'failed'");
+        case.assert_whole();
+    }
+}
+
+#[test]
 fn what_fails_for_good_takes_its_rows_back() {
     let case = Case::new(3);
     // A key twice, far apart: another split than the first one's.

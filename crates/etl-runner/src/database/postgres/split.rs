@@ -389,20 +389,23 @@ impl PostgresLoad {
         rejects: &[StoredReject],
         ending: &Ending<'_>,
     ) -> Result<u64, DatabaseError> {
-        let (id, table) = (self.id, self.table.clone());
+        let (id, table, oid) = (self.id, self.table.clone(), self.table_oid);
         let session = self.session()?;
         session.simple(OTHERS_END.into(), Doing::WriteLedger).await?;
         // First of all: from here on nobody begins a split of it.
         session.finish_load(id, totals, ending).await?;
-        let deleted = match session.describe(&table).await? {
-            Some(live) if live.column(ddl::LOAD_ID).is_some() => session.delete_load(&table, id).await?,
-            Some(_) | None => 0,
-        };
+        let live = session.describe(&table).await?;
+        let has_lineage = live.as_ref().is_some_and(|live| live.column(ddl::LOAD_ID).is_some());
+        let deleted = if has_lineage { session.delete_load(&table, id).await? } else { 0 };
+        // Dropped meanwhile, or another one by now: whose key is no business of this load.
+        let is_ours = live.is_some_and(|live| live.oid == oid);
         for sql in ["delete from aqueduct.split where load_id = $1", "delete from aqueduct.reject where load_id = $1"] {
             session.run(statement(sql).bind(id), Doing::WriteLedger).await?;
         }
         session.write_rejects(id, rejects).await?;
-        self.complete_table().await?;
+        if is_ours {
+            self.complete_table().await?;
+        }
         let Some(session) = self.session.take() else { return Ok(deleted) };
         database.done(session).await?;
         Ok(deleted)
