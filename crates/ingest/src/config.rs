@@ -149,7 +149,7 @@ pub(crate) enum What {
 /// Customers of a bank, about 150 bytes a row, one in ten with a quoted note
 ///
 /// The rows pass pipelines/customers.toml, but for the dirty ones: a date no calendar has, a balance that is no number,
-/// a missing last field, a last name too long. A summary goes to stderr as one line of JSON.
+/// a missing last field, a last name too long. With --json a summary says how many there are of each.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
