@@ -147,7 +147,7 @@ async fn attempt(
     }
 
     if parallel::wants_splits(task, compression, progress) {
-        return parallel::load_in_splits(database, task, opened, live.as_ref(), &plan, progress, advance).await;
+        return parallel::load_in_splits(database, task, opened, live.as_ref(), progress, advance).await;
     }
     let new = NewLoad {
         table_oid: live.as_ref().and_then(|table| table.oid),

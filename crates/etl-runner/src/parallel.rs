@@ -25,6 +25,7 @@ use transform::{Code, Plan};
 
 use crate::database::{
     Begin, BeginSplit, Database, DatabaseError, LiveTable, LoadTransaction, Postgres, PostgresLoad, TableEncoding,
+    written_columns,
 };
 use crate::error::LoadError;
 use crate::ledger::{Counts, NewLoad, Replaces, Split, StoredReject};
@@ -179,7 +180,6 @@ pub(crate) async fn load_in_splits(
     task: &Task<'_>,
     opened: Opened<Source>,
     live: Option<&LiveTable>,
-    plan: &Plan,
     progress: &mut Progress,
     advance: Advance<'_>,
 ) -> Result<Outcome, LoadError> {
@@ -199,7 +199,7 @@ pub(crate) async fn load_in_splits(
     };
     task.in_splits.store(true, Ordering::SeqCst);
     let load = held.id();
-    let ended = bring_in(postgres, &mut held, task, opened, plan, progress, advance).await;
+    let ended = bring_in(postgres, &mut held, task, opened, progress, advance).await;
     let transaction = LoadTransaction::Postgres(held);
     let failed = match ended {
         Ok(()) => {
@@ -260,16 +260,19 @@ async fn bring_in(
     held: &mut PostgresLoad,
     task: &Task<'_>,
     opened: Opened<Source>,
-    plan: &Plan,
     progress: &mut Progress,
     advance: Advance<'_>,
 ) -> Result<(), SplitError> {
     let pipeline = task.target.pipeline;
     let load = held.id();
     let mut planner = postgres.another();
+    held.lock_table(&written_columns(pipeline)).await.map_err(LoadError::from)?;
     let known = planner.splits(load).await.map_err(LoadError::from)?;
     let table = planner.describe(task.target.table).await.map_err(LoadError::from)?;
     let table = table.ok_or_else(|| LoadError::NoTable { table: task.target.table.to_string() })?;
+    let encoding = table.encoding(pipeline);
+    let plan = Plan::compile(pipeline, opened.grammar(), opened.header(), &encoding.columns);
+    let (plan, _) = plan.map_err(LoadError::from)?;
     let (start, format) = (opened.position(), opened.format());
     let rejected_before: u64 = known.iter().filter_map(|row| row.counts).map(|counts| counts.rejected).sum();
     let missing: Vec<Split> = known.iter().filter(|row| row.counts.is_none()).map(|row| row.split).collect();
@@ -281,9 +284,9 @@ async fn bring_in(
     let splits = SplitLoad {
         task,
         load,
-        plan,
+        plan: &plan,
         format,
-        encoding: table.encoding(pipeline),
+        encoding,
         workers: task.workers.div_ceil(task.connections.max(1)),
         rejected: Arc::new(AtomicU64::new(rejected_before)),
     };

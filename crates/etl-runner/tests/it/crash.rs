@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use testkit::{Direction, Postgres, Proxy, Random, TestDatabase};
 
+use crate::text;
+
 const PIPELINE: &str = r#"
 version = 1
 name = "events"
@@ -122,10 +124,6 @@ impl Case {
         }
         live == 1
     }
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]

@@ -8,3 +8,10 @@ mod database;
 mod parallel;
 mod sameness;
 mod types;
+
+use std::process::Output;
+
+/// All that a program said.
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

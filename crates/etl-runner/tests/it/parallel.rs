@@ -4,12 +4,14 @@
 //! transaction.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
-use etl_runner::database::{Begin, Database, DatabaseConfig, Given, SecretText, TableName};
+use etl_runner::database::{
+    Begin, Database, DatabaseConfig, Given, LoadTransaction, SecretText, TableName, written_columns,
+};
 use etl_runner::ledger::{Replaces, Split};
 use etl_runner::load::{Target, Task};
 use etl_runner::parallel::{SplitLoad, SplitOutcome, plan_splits};
@@ -20,6 +22,8 @@ use testkit::{Aws, Direction, Postgres, Proxy, Random, TestDatabase};
 use transform::csv::Opened;
 use transform::{Pipeline, Plan};
 use uuid::Uuid;
+
+use crate::text;
 
 const PIPELINE: &str = r##"
 version = 1
@@ -136,8 +140,7 @@ async fn splits_in_any_order_repeated_and_at_once_give_the_table_of_one_load() {
         let report = run_with(shuffled.url(), &store, 1).await;
         assert!(matches!(report.loads[0].outcome, Outcome::Loaded { .. }), "{report:?}");
         assert_eq!(outcome(&shuffled), whole, "seed {seed}: in any order, repeated");
-        let keys = "select count(*) from pg_constraint where conrelid = 'public.event'::regclass and contype = 'p'";
-        assert_eq!(shuffled.psql(keys), "1");
+        assert!(has_key(&shuffled));
     }
 }
 
@@ -179,7 +182,13 @@ async fn load_shuffled(database: &TestDatabase, store: &Store, key: &str, random
     connected.ensure_ledger().await.unwrap();
     let Database::Postgres(postgres) = &mut connected else { panic!("not PostgreSQL") };
     let Begin::Started(held) = postgres.begin_splits(&new, Some(&pipeline)).await.unwrap() else { panic!("busy") };
-    let load = held.id();
+    let LoadTransaction::Postgres(mut held) = *held else { panic!("not PostgreSQL") };
+    let load = database.psql("select id from aqueduct.load").parse().unwrap();
+    held.lock_table(&written_columns(&pipeline)).await.unwrap();
+    for change in ["alter table event alter note type varchar(9)", "truncate event", "drop table event"] {
+        let refused = database.try_psql(&format!("set lock_timeout = '100ms'; {change}")).unwrap_err();
+        assert!(refused.contains("lock timeout"), "{refused}");
+    }
 
     let mut reader = store.reader(&object).await.unwrap();
     let bytes = tokio::task::spawn_blocking(move || {
@@ -305,6 +314,18 @@ impl Case {
         }
     }
 
+    /// A run on two connections that has brought in at least one split.
+    fn until_a_split_is_in(&self) -> Child {
+        let child = self.command(self.database.url(), &["--parallel", "2"]).spawn().unwrap();
+        let first = "select exists (select from aqueduct.split where state = 'loaded')";
+        self.wait_for(first, "t", "no split came in");
+        child
+    }
+
+    fn has_key(&self) -> bool {
+        has_key(&self.database)
+    }
+
     /// Splits that are in; each has all its rows and rejects, each of the others none.
     fn splits_in(&self) -> u64 {
         self.settle();
@@ -329,15 +350,15 @@ impl Case {
         assert_eq!(self.count("select count(*) from aqueduct.reject"), self.rejects);
         let states = "select string_agg(state || ' ' || records_read || ' ' || loaded || ' ' || rejected, ',') from aqueduct.load";
         assert_eq!(self.database.psql(states), format!("loaded {} {rows} {}", self.records, self.rejects));
-        let keys = "select count(*) from pg_constraint where conrelid = 'public.event'::regclass and contype = 'p'";
-        assert_eq!(self.count(keys), 1, "the key follows the rows");
+        assert!(self.has_key(), "the key follows the rows");
         let verified = self.other(&["verify"]);
         assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
     }
 }
 
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+fn has_key(database: &TestDatabase) -> bool {
+    database.psql("select contype from pg_constraint where conrelid = 'public.event'::regclass and contype = 'p'")
+        == "p"
 }
 
 #[test]
@@ -432,9 +453,7 @@ fn two_runners_racing_load_once() {
 #[test]
 fn stopped_by_a_signal_it_says_what_stays() {
     let case = Case::new(4);
-    let child = case.command(case.database.url(), &["--parallel", "2"]).spawn().unwrap();
-    let first = "select exists (select from aqueduct.split where state = 'loaded')";
-    case.wait_for(first, "t", "no split came in");
+    let child = case.until_a_split_is_in();
     assert!(Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(143), "{}", text(&output));
@@ -452,9 +471,7 @@ fn an_unfinished_load_can_be_undone_or_gives_way_to_new_bytes() {
     let case = Case::new(3);
     for changes in [false, true] {
         case.forget();
-        let mut child = case.command(case.database.url(), &["--parallel", "2"]).spawn().unwrap();
-        let first = "select exists (select from aqueduct.split where state = 'loaded')";
-        case.wait_for(first, "t", "no split came in");
+        let mut child = case.until_a_split_is_in();
         child.kill().unwrap();
         child.wait().unwrap();
         let present = case.splits_in();
@@ -474,8 +491,7 @@ fn an_unfinished_load_can_be_undone_or_gives_way_to_new_bytes() {
             assert_eq!(case.count("select count(*) from public.event"), 0);
             assert_eq!(case.database.psql("select state from aqueduct.load"), "undone");
         }
-        let keys = "select count(*) from pg_constraint where conrelid = 'public.event'::regclass and contype = 'p'";
-        assert_eq!(case.count(keys), 1);
+        assert!(case.has_key());
         assert_eq!(case.other(&["verify"]).status.code(), Some(0));
     }
 }
@@ -485,9 +501,7 @@ fn an_unfinished_load_whose_table_is_gone_is_loaded_anew_on_request() {
     let case = Case::new(3);
     for table in ["", "create table public.event (id bigint)"] {
         case.forget();
-        let mut child = case.command(case.database.url(), &["--parallel", "2"]).spawn().unwrap();
-        let first = "select exists (select from aqueduct.split where state = 'loaded')";
-        case.wait_for(first, "t", "no split came in");
+        let mut child = case.until_a_split_is_in();
         child.kill().unwrap();
         child.wait().unwrap();
         case.settle();

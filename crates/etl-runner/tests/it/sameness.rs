@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 use sqlx::{Connection, Row, SqliteConnection};
 use testkit::{Aws, Postgres, Random, TestDatabase};
 
+use crate::text;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
@@ -15,10 +17,6 @@ fn etl_runner(arguments: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etl-runner"));
     command.args(arguments).env_remove("DATABASE_SECRET").env_remove("DATABASE_URL").env_remove("AQUEDUCT_STORE");
     command.envs(env.iter().copied()).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A table of SQLite as lines of text, NULL as `∅`.

@@ -149,18 +149,12 @@ impl Postgres {
             Err(DatabaseError::Refused(refusal)) if refusal.kind == RefusalKind::Unique => return Ok(Begin::Busy),
             inserted => inserted?,
         };
-        Ok(Begin::Started(Box::new(LoadTransaction::Postgres(PostgresLoad {
-            session: Some(session),
-            copy: None,
-            id,
-            table: new.table.clone(),
-            object_uri: new.object.uri.clone(),
+        let load = PostgresLoad {
             replaced,
-            rows: 0,
-            rejects: 0,
-            created: None,
             table_oid: new.table_oid,
-        }))))
+            ..PostgresLoad::new(session, id, &new.table, &new.object.uri)
+        };
+        Ok(Begin::Started(Box::new(LoadTransaction::Postgres(load))))
     }
 
     /// Whether a load whose COMMIT got no answer was committed. Its locks go when its transaction ends, either way;
@@ -225,6 +219,22 @@ impl Session {
 }
 
 impl PostgresLoad {
+    /// In a transaction that holds what it needs; replaces nothing, makes no table.
+    pub(super) fn new(session: Session, id: i64, table: &TableName, object_uri: &str) -> Self {
+        Self {
+            session: Some(session),
+            copy: None,
+            id,
+            table: table.clone(),
+            object_uri: object_uri.to_owned(),
+            replaced: Replaced::default(),
+            rows: 0,
+            rejects: 0,
+            created: None,
+            table_oid: None,
+        }
+    }
+
     pub(crate) fn id(&self) -> i64 {
         self.id
     }

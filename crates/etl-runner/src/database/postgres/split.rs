@@ -12,9 +12,9 @@ use transform::csv::Position;
 
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::TableName;
-use super::super::{Begin, Dialect, LoadTransaction, RefusalKind, Replaced, Undone, ddl};
+use super::super::{Begin, Dialect, LoadTransaction, RefusalKind, Undone, ddl};
 use super::ledger::{Ending, reject_line, signed};
-use super::load::{Created, PostgresLoad};
+use super::load::{CopyFormat, Created, PostgresLoad};
 use super::{Postgres, Session, get, statement};
 use crate::ledger::{
     Counts, LoadRow, LoadState, MAKES_TABLE, NewLoad, RejectLine, Split, SplitProgress, StoredReject, Totals,
@@ -30,7 +30,7 @@ const OTHERS_END: &str = "set local lock_timeout = '60s'";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SplitRow {
     pub split: Split,
-    /// Records are outside the split's own counts of rejects and rows when it is only planned.
+    /// `None`: it is only planned.
     pub counts: Option<Counts>,
 }
 
@@ -99,18 +99,10 @@ impl Postgres {
                 return Ok(loaded.map_or(Begin::Busy, |row| Begin::AlreadyLoaded(Box::new(row))));
             }
         };
-        Ok(Begin::Started(Box::new(LoadTransaction::Postgres(PostgresLoad {
-            session: Some(session),
-            copy: None,
-            id,
-            table: table.clone(),
-            object_uri: object_uri.to_owned(),
-            replaced: Replaced::default(),
-            rows: 0,
-            rejects: 0,
-            created: row.makes_table().map(|key| Created { key }),
-            table_oid: row.table_oid,
-        }))))
+        let created = row.makes_table().map(|key| Created { key });
+        let load =
+            PostgresLoad { created, table_oid: row.table_oid, ..PostgresLoad::new(session, id, table, object_uri) };
+        Ok(Begin::Started(Box::new(LoadTransaction::Postgres(load))))
     }
 
     /// Stores more of a load's plan. What is planned already stays as it is.
@@ -157,7 +149,6 @@ impl Postgres {
             self.roll_back(session).await;
             return Ok(BeginSplit::GivenUp);
         };
-        let object_uri = get(&row, "object_uri")?;
         let take = statement(
             "update aqueduct.split set state = 'loaded', finished_at = clock_timestamp(), loaded = records \
              where load_id = $1 and split = $2 and state = 'planned'",
@@ -166,18 +157,9 @@ impl Postgres {
             self.roll_back(session).await;
             return Ok(BeginSplit::AlreadyLoaded);
         }
-        Ok(BeginSplit::Started(Box::new(LoadTransaction::Postgres(PostgresLoad {
-            session: Some(session),
-            copy: None,
-            id: load,
-            table: table.clone(),
-            object_uri,
-            replaced: Replaced::default(),
-            rows: 0,
-            rejects: 0,
-            created: None,
-            table_oid: None,
-        }))))
+        let object_uri: String = get(&row, "object_uri")?;
+        let split = PostgresLoad::new(session, load, table, &object_uri);
+        Ok(BeginSplit::Started(Box::new(LoadTransaction::Postgres(split))))
     }
 
     /// Checks the counts and commits a split. `Ok` means committed, also when the server's answer was lost on the way.
@@ -298,6 +280,15 @@ impl Session {
 }
 
 impl PostgresLoad {
+    /// From here on nobody alters, empties or drops the table until the load is over, as if all its rows came in this
+    /// transaction: each split is encoded for the columns as they are now. A COPY of no rows takes the lock and asks for
+    /// no more rights than one of many.
+    pub async fn lock_table(&mut self, columns: &[String]) -> Result<(), DatabaseError> {
+        self.start_copy(columns, CopyFormat::Text).await?;
+        self.finish_copy().await?;
+        Ok(())
+    }
+
     /// Keeps the connection of a load's end from being taken for a forgotten one.
     pub async fn keep_alive(&mut self) -> Result<(), DatabaseError> {
         self.session()?.simple("select 1".into(), Doing::WriteLedger).await
