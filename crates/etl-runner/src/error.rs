@@ -5,10 +5,11 @@ use std::error::Error;
 use cli::Exit;
 use objects::StoreError;
 use tokio::task::JoinError;
-use transform::PlanError;
+use transform::pipeline::Conflict;
+use transform::{Pipeline, PlanError};
 use transform::csv::OpenError;
 
-use crate::database::{DatabaseError, NameError, ShapeProblem};
+use crate::database::{DatabaseError, NameError, RefusalKind, ShapeProblem};
 use crate::stream::StreamError;
 
 /// What to do to load again where nothing tells the rows of a load apart: only all of them can go.
@@ -168,6 +169,16 @@ impl LoadError {
             | Self::Busy
             | Self::GivenUp
             | Self::Panicked(_) => false,
+        }
+    }
+
+    /// Whether the table refused rows that can be told apart from the others, and set aside.
+    pub(crate) fn is_of_rows(&self, pipeline: &Pipeline) -> bool {
+        match self {
+            Self::Database(DatabaseError::Refused(refusal)) => {
+                refusal.kind != RefusalKind::Unique || pipeline.target.conflict == Conflict::Reject
+            }
+            _ => false,
         }
     }
 

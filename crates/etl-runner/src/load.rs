@@ -13,7 +13,8 @@ use std::time::{Instant, SystemTime};
 use objects::{Compression, Decompressed, Limits, ObjectMeta, ObjectReader, ReadAhead, Store, StoreError};
 use transform::csv::Opened;
 use transform::pipeline::{Errors, Mode};
-use transform::{ColumnType, Discard, HeaderReport, Labels, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally};
+use tracing::debug;
+use transform::{Code, ColumnType, Discard, HeaderReport, Labels, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally};
 use uuid::Uuid;
 
 use crate::database::{
@@ -24,9 +25,10 @@ use crate::error::LoadError;
 use crate::ledger::{
     Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, StoredReject, Timestamp, Totals,
 };
+use crate::exact;
 use crate::parallel;
 use crate::report::{LoadReport, Outcome, RejectTotal};
-use crate::stream::{self, Batches};
+use crate::stream::{self, Batches, Spent};
 
 /// Rows of one COPY statement, in bytes. PostgreSQL answers a COPY only at its end, so a refusal stops within one
 /// segment; larger segments gain nothing measurable.
@@ -82,7 +84,17 @@ pub type Advance<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 pub async fn load(database: &mut Database, task: &Task<'_>, advance: Advance<'_>) -> LoadReport {
     let started = Instant::now();
     let mut progress = Progress::new(Timestamp::from(SystemTime::now()));
-    let ended = attempt(database, task, &mut progress, advance).await;
+    let mut ended = attempt(database, task, Way::Straight, &mut progress, advance).await;
+    if let Err(error) = &ended
+        && error.is_of_rows(task.target.pipeline)
+    {
+        debug!(error = error.chain(), "the table refuses rows, so the load begins anew to tell them apart");
+        progress = Progress::new(progress.started_at);
+        if task.in_splits.swap(false, Ordering::SeqCst) {
+            progress.notes.push("loaded on one connection: the table refuses some of the rows".into());
+        }
+        ended = attempt(database, task, Way::Exact, &mut progress, advance).await;
+    }
     let outcome = match ended {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -125,9 +137,19 @@ pub(crate) struct Progress {
     pub(crate) splits_left: Option<String>,
 }
 
+/// How rows get into the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// All at once: one that is refused ends the load.
+    Straight,
+    /// Refused rows are told apart from the others.
+    Exact,
+}
+
 async fn attempt(
     database: &mut Database,
     task: &Task<'_>,
+    way: Way,
     progress: &mut Progress,
     advance: Advance<'_>,
 ) -> Result<Outcome, LoadError> {
@@ -141,12 +163,12 @@ async fn attempt(
     progress.note_header(&opened, &header);
 
     if task.dry_run {
-        let batches = stream::transform(opened, &plan, task.workers, || Discard);
+        let batches = stream::transform(opened, &plan, task.workers, Spent::Recycled, || Discard);
         drain(batches, task, &plan, progress, advance).await?;
         return Ok(Outcome::WouldLoad);
     }
 
-    if parallel::wants_splits(task, compression, progress) {
+    if way == Way::Straight && parallel::wants_splits(task, compression, progress) {
         return parallel::load_in_splits(database, task, opened, live.as_ref(), progress, advance).await;
     }
     let new = NewLoad {
@@ -162,7 +184,7 @@ async fn attempt(
             return Ok(Outcome::AlreadyLoaded { load: row.id, pipeline_changed });
         }
     };
-    let filled = fill(&mut transaction, task, live.as_ref(), opened, &plan, progress, advance).await;
+    let filled = fill(&mut transaction, task, way, live.as_ref(), opened, &plan, progress, advance).await;
     if let Err(error) = filled {
         transaction.abort().await;
         return Err(error);
@@ -243,9 +265,11 @@ async fn fit(database: &mut Database, task: &Task<'_>, live: Option<&LiveTable>)
 }
 
 /// Everything between the load's first row and its commit.
+#[expect(clippy::too_many_arguments, reason = "what it takes to write rows; a struct would only rename it")]
 async fn fill(
     transaction: &mut LoadTransaction,
     task: &Task<'_>,
+    way: Way,
     live: Option<&LiveTable>,
     opened: Opened<Source>,
     plan: &Plan,
@@ -271,8 +295,13 @@ async fn fill(
         let rows = cli::human::counted(deleted, "earlier row", "earlier rows");
         progress.notes.push(format!("{rows} gave way"));
     }
-    let encoding = table.encoding(pipeline);
-    let source = pour(transaction, opened, task, plan, encoding, task.workers, progress, advance).await?;
+    let source = match way {
+        Way::Straight => {
+            let encoding = table.encoding(pipeline);
+            pour(transaction, opened, task, plan, encoding, task.workers, progress, advance).await?
+        }
+        Way::Exact => exact::pour(transaction, opened, task, plan, table, progress, advance).await?,
+    };
     let summary = tokio::task::spawn_blocking(move || source.finish()).await.map_err(LoadError::Panicked)??;
     progress.content_sha256 = Some(summary.sha256.to_string());
     progress.judge_percent(pipeline.errors)?;
@@ -295,26 +324,10 @@ pub(crate) async fn pour<R: Read + Send + 'static>(
     progress: &mut Progress,
     advance: Advance<'_>,
 ) -> Result<R, LoadError> {
-    let pipeline = task.target.pipeline;
-    let load_id = pipeline.target.lineage.then(|| transaction.id());
-    let columns: Arc<[ColumnType]> = encoding.columns.into();
-    // Buffers the connection has sent come back to the encoders.
-    let spare = Spare::default();
-    let kind = match transaction {
-        LoadTransaction::Sqlite(_) => Kind::Sqlite,
-        LoadTransaction::Postgres(_) if encoding.text => Kind::Text,
-        LoadTransaction::Postgres(_) => Kind::Binary,
-    };
-    let make = {
-        let spare = spare.clone();
-        move || match kind {
-            Kind::Binary => Rows::Binary(CopyEncoder::new(columns.clone(), load_id, spare.take())),
-            Kind::Text => Rows::Text(CopyTextEncoder::new(columns.clone(), load_id, spare.take())),
-            Kind::Sqlite => Rows::Sqlite(SqliteRows::new(&columns, load_id)),
-        }
-    };
-    let mut batches = stream::transform(opened, plan, workers, make);
-    let mut segments = Segments::new(transaction, written_columns(pipeline), kind, spare);
+    let sinks = Sinks::new(transaction, task, encoding);
+    let (kind, spare) = (sinks.kind, sinks.spare.clone());
+    let mut batches = stream::transform(opened, plan, workers, Spent::Recycled, move || sinks.make());
+    let mut segments = Segments::new(transaction, written_columns(task.target.pipeline), kind, spare);
     while let Some(batch) = batches.next().await? {
         progress.bytes = batches.bytes_read();
         let (first, read) = (progress.next_record(), batch.tally.read);
@@ -353,9 +366,41 @@ enum Kind {
     Sqlite,
 }
 
+/// Makes the [`Rows`] of each block.
+#[derive(Debug)]
+pub(crate) struct Sinks {
+    kind: Kind,
+    columns: Arc<[ColumnType]>,
+    /// For `_load_id`.
+    load: Option<i64>,
+    /// Buffers the connection has sent come back to the encoders.
+    spare: Spare,
+}
+
+impl Sinks {
+    pub(crate) fn new(transaction: &LoadTransaction, task: &Task<'_>, encoding: TableEncoding) -> Self {
+        let kind = match transaction {
+            LoadTransaction::Sqlite(_) => Kind::Sqlite,
+            LoadTransaction::Postgres(_) if encoding.text => Kind::Text,
+            LoadTransaction::Postgres(_) => Kind::Binary,
+        };
+        let load = task.target.pipeline.target.lineage.then(|| transaction.id());
+        Self { kind, columns: encoding.columns.into(), load, spare: Spare::default() }
+    }
+
+    pub(crate) fn make(&self) -> Rows {
+        let columns = || Arc::clone(&self.columns);
+        match self.kind {
+            Kind::Binary => Rows::Binary(CopyEncoder::new(columns(), self.load, self.spare.take())),
+            Kind::Text => Rows::Text(CopyTextEncoder::new(columns(), self.load, self.spare.take())),
+            Kind::Sqlite => Rows::Sqlite(SqliteRows::new(&self.columns, self.load)),
+        }
+    }
+}
+
 /// The rows of one block in the form the database takes them.
 #[derive(Debug)]
-enum Rows {
+pub(crate) enum Rows {
     Binary(CopyEncoder),
     Text(CopyTextEncoder),
     Sqlite(SqliteRows),
@@ -391,14 +436,14 @@ impl Spare {
 /// The records the rows of a segment came from, in order: runs of neighbours, which rejects end. There are no more runs
 /// than rejects held back, and one.
 #[derive(Debug, Default)]
-struct Origins {
+pub(crate) struct Origins {
     /// The first record of a run, and how many follow each other.
     runs: Vec<(u64, u64)>,
 }
 
 impl Origins {
     /// The records of a block: `first` and those after it, but for the rejects.
-    fn add(&mut self, first: u64, read: u64, rejects: &[StoredReject]) {
+    pub(crate) fn add(&mut self, first: u64, read: u64, rejects: &[StoredReject]) {
         let mut next = first;
         for end in rejects.iter().map(|reject| reject.record).chain([first + read]) {
             match self.runs.last_mut() {
@@ -411,7 +456,7 @@ impl Origins {
     }
 
     /// The record of a row, the first is 1.
-    fn record_of(&self, row: u64) -> Option<u64> {
+    pub(crate) fn record_of(&self, row: u64) -> Option<u64> {
         let mut before = row.checked_sub(1)?;
         for &(first, length) in &self.runs {
             if before < length {
@@ -535,7 +580,7 @@ impl Progress {
     }
 
     /// The number of the record that comes next.
-    fn next_record(&self) -> u64 {
+    pub(crate) fn next_record(&self) -> u64 {
         self.split.as_ref().map_or(1, |(first, _)| *first) + self.counts.read
     }
 
@@ -571,27 +616,43 @@ impl Progress {
     }
 
     /// Takes a block's counts and rejects; fails at the reject that goes over the limit, in file order.
-    fn take(&mut self, task: &Task<'_>, plan: &Plan, tally: Tally) -> Result<Vec<StoredReject>, LoadError> {
+    pub(crate) fn take(
+        &mut self,
+        task: &Task<'_>,
+        plan: &Plan,
+        tally: Tally,
+    ) -> Result<Vec<StoredReject>, LoadError> {
         self.counts.read += tally.read;
         self.counts.loaded += tally.loaded;
         self.counts.skipped += tally.skipped;
         let mut stored = Vec::with_capacity(tally.rejects.len());
         for reject in tally.rejects {
-            self.counts.rejected += 1;
-            let code = reject.fault.reason.code().as_str();
+            let code = reject.fault.reason.code();
             let reject = store_reject(plan, reject);
-            *self.totals_by_rule.entry((code, reject.field.clone())).or_default() += 1;
-            self.keep(&reject);
-            let rejected = match &self.split {
-                None => self.counts.rejected,
-                Some((_, all)) => all.fetch_add(1, Ordering::Relaxed) + 1,
-            };
-            if let Some(limit) = task.target.pipeline.errors.rows_exceeded(rejected) {
-                return Err(LoadError::TooManyRejects { limit, line: reject.line, record: reject.record });
-            }
+            self.count_reject(task, code, &reject)?;
             stored.push(reject);
         }
         Ok(stored)
+    }
+
+    /// Takes a record that passed the plan and that the table refuses.
+    pub(crate) fn refuse(&mut self, task: &Task<'_>, code: Code, reject: &StoredReject) -> Result<(), LoadError> {
+        self.counts.loaded -= 1;
+        self.count_reject(task, code, reject)
+    }
+
+    fn count_reject(&mut self, task: &Task<'_>, code: Code, reject: &StoredReject) -> Result<(), LoadError> {
+        self.counts.rejected += 1;
+        *self.totals_by_rule.entry((code.as_str(), reject.field.clone())).or_default() += 1;
+        self.keep(reject);
+        let rejected = match &self.split {
+            None => self.counts.rejected,
+            Some((_, all)) => all.fetch_add(1, Ordering::Relaxed) + 1,
+        };
+        match task.target.pipeline.errors.rows_exceeded(rejected) {
+            Some(limit) => Err(LoadError::TooManyRejects { limit, line: reject.line, record: reject.record }),
+            None => Ok(()),
+        }
     }
 
     /// Copies the first rejects, and no more of their bytes than a failed load may keep.

@@ -30,6 +30,8 @@ pub enum StreamError {
 pub struct Batch<S> {
     pub rows: S,
     pub tally: Tally,
+    /// The block itself, where it was asked for.
+    pub block: Option<Block>,
 }
 
 struct Pending<S> {
@@ -51,6 +53,15 @@ impl<S> std::fmt::Debug for Pending<S> {
     }
 }
 
+/// What happens to a block once it is transformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// Its buffer is used again.
+    Recycled,
+    /// It comes with its batch.
+    Kept,
+}
+
 /// Starts to transform; `make_sink` gives each block's sink.
 ///
 /// # Panics
@@ -59,6 +70,7 @@ pub fn transform<R, S>(
     mut opened: Opened<R>,
     plan: &Plan,
     workers: usize,
+    spent: Spent,
     make_sink: impl Fn() -> S + Send + Sync + 'static,
 ) -> Batches<R, S>
 where
@@ -71,6 +83,7 @@ where
         workers: Mutex::new((0..workers).map(|_| Worker::new(plan)).collect()),
         buffers: Mutex::new(Vec::new()),
         plan: plan.clone(),
+        spent,
         make_sink,
     });
     let read = Arc::new(AtomicU64::new(opened.bytes()));
@@ -100,6 +113,7 @@ struct Shared<F> {
     workers: Mutex<Vec<Worker>>,
     buffers: Mutex<Vec<Vec<u8>>>,
     plan: Plan,
+    spent: Spent,
     make_sink: F,
 }
 
@@ -113,8 +127,14 @@ impl<F> Shared<F> {
         let mut rows = (self.make_sink)();
         let tally = worker.apply(&block, &mut rows);
         lock(&self.workers).push(worker);
-        lock(&self.buffers).push(block.into_buffer());
-        Batch { rows, tally }
+        let block = match self.spent {
+            Spent::Kept => Some(block),
+            Spent::Recycled => {
+                lock(&self.buffers).push(block.into_buffer());
+                None
+            }
+        };
+        Batch { rows, tally, block }
     }
 }
 

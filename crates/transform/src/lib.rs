@@ -33,4 +33,4 @@ pub use reject::{Code, Fault, Reason};
 pub use row::{Cell, Row, RowRef, WIDE};
 pub use span::{Side, Span};
 pub use types::{Checks, Cleaner, ColumnType, Converted, Converter, write_canonical};
-pub use worker::{Discard, RejectedRecord, RowSink, Tally, Worker};
+pub use worker::{Discard, FoundRecord, RejectedRecord, RowSink, Tally, Worker};

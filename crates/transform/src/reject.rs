@@ -14,10 +14,14 @@ pub enum Code {
     EncodingError,
     QuoteError,
     RecordLimit,
+    // The database's to judge.
+    PrimaryKey,
+    UniqueError,
+    ForeignKey,
 }
 
 impl Code {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::TypeError,
         Self::ConstraintError,
         Self::MissingCell,
@@ -25,6 +29,9 @@ impl Code {
         Self::EncodingError,
         Self::QuoteError,
         Self::RecordLimit,
+        Self::PrimaryKey,
+        Self::UniqueError,
+        Self::ForeignKey,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -36,6 +43,9 @@ impl Code {
             Self::EncodingError => "encoding-error",
             Self::QuoteError => "quote-error",
             Self::RecordLimit => "record-limit",
+            Self::PrimaryKey => "primary-key",
+            Self::UniqueError => "unique-error",
+            Self::ForeignKey => "foreign-key",
         }
     }
 
@@ -43,12 +53,18 @@ impl Code {
     pub fn describe(self) -> &'static str {
         match self {
             Self::TypeError => "A value is not of the field's type, or the column could not hold it unchanged.",
-            Self::ConstraintError => "A value breaks one of the field's constraints.",
+            Self::ConstraintError => {
+                "A value breaks one of the field's constraints, or the record one of the table's: a check, not null, an \
+                 exclusion, a partition, a trigger."
+            }
             Self::MissingCell => "The record has fewer fields than the header.",
             Self::ExtraCell => "The record has more fields than the header.",
             Self::EncodingError => "The record holds bytes that are not text in the source's encoding.",
             Self::QuoteError => "A quote opens and does not close, or text follows a closing quote.",
             Self::RecordLimit => "The record is longer than `limits.record`.",
+            Self::PrimaryKey => "The primary key stands in the table already, or in an earlier record of the object.",
+            Self::UniqueError => "The same for another unique key of the table.",
+            Self::ForeignKey => "The table that a foreign key refers to has no such row.",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Blocks through a plan.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::csv::{Block, Decoded, Decoder, LastRecord, count_line_ends};
@@ -34,6 +35,15 @@ pub struct RejectedRecord {
     /// UTF-16).
     pub raw: Vec<u8>,
     pub fault: Fault,
+}
+
+/// Where a record stands, and its bytes, as in [`RejectedRecord`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRecord {
+    pub record: u64,
+    pub line: u64,
+    pub offset: u64,
+    pub raw: Vec<u8>,
 }
 
 /// What became of one block: `read == loaded + rejects.len()`.
@@ -73,17 +83,21 @@ impl Worker {
         if block.last == LastRecord::Truncated {
             return self.truncated(block);
         }
+        let (text, bad) = self.text(block);
+        self.decode(block, &text, &bad, sink)
+    }
+
+    /// A block's text, and the ranges of it that stand for bytes that are no text.
+    fn text<'a>(&self, block: &'a Block) -> (Cow<'a, str>, Vec<Range<usize>>) {
         // Validated once per block, then sliced; only a block that fails is looked at record by record.
-        match block.encoding.decode(&block.bytes) {
-            Some(text) => self.decode(block, &text, &[], sink),
-            None => {
-                let grammar = &self.plan.grammar;
-                let taken = [Some(grammar.delimiter), grammar.quote, grammar.escape, grammar.comment];
-                let mask = if taken.contains(&Some(0x1A)) { 0x1C } else { 0x1A };
-                let (text, bad) = block.encoding.decode_masked(&block.bytes, mask);
-                self.decode(block, &text, &bad, sink)
-            }
+        if let Some(text) = block.encoding.decode(&block.bytes) {
+            return (text, Vec::new());
         }
+        let grammar = &self.plan.grammar;
+        let taken = [Some(grammar.delimiter), grammar.quote, grammar.escape, grammar.comment];
+        let mask = if taken.contains(&Some(0x1A)) { 0x1C } else { 0x1A };
+        let (text, bad) = block.encoding.decode_masked(&block.bytes, mask);
+        (Cow::Owned(text), bad)
     }
 
     /// `bad` are the ranges of `text` that stand for bytes that are no text.
@@ -125,19 +139,35 @@ impl Worker {
                     sink.row(RowRef::new(&self.row, text, record, end - start));
                 }
                 Err(fault) => {
-                    place.advance(block, text, start);
-                    let raw = &block.bytes[place.cut..place.cut + block.encoding.cut_len(&text[start..end])];
-                    tally.rejects.push(RejectedRecord {
-                        record,
-                        line: place.line,
-                        offset: place.offset,
-                        raw: block.encoding.to_raw(raw),
-                        fault,
-                    });
+                    let raw = place.raw(block, text, start, end);
+                    tally.rejects.push(RejectedRecord { record, line: place.line, offset: place.offset, raw, fault });
                 }
             }
         }
         tally
+    }
+
+    /// Finds records by their numbers, which must rise: those that pass the plan and that somebody else refuses.
+    pub fn find(&mut self, block: &Block, numbers: &[u64]) -> Vec<FoundRecord> {
+        let mut found = Vec::with_capacity(numbers.len());
+        let mut wanted = numbers.iter().copied().peekable();
+        let (text, _) = self.text(block);
+        let mut place = Place { text: 0, cut: 0, line: block.line, offset: block.offset };
+        let mut record = block.record;
+        self.decoder.reset();
+        while wanted.peek().is_some() {
+            let (start, end) = match self.decoder.next(&text) {
+                Decoded::Record { start, end, .. } => (start, end),
+                Decoded::Skipped => continue,
+                Decoded::End => break,
+            };
+            if wanted.next_if_eq(&record).is_some() {
+                let raw = place.raw(block, &text, start, end);
+                found.push(FoundRecord { record, line: place.line, offset: place.offset, raw });
+            }
+            record += 1;
+        }
+        found
     }
 
     /// One line over the limit, of which the first bytes were kept.
@@ -167,6 +197,13 @@ struct Place {
 }
 
 impl Place {
+    /// Moves to a record and gives its bytes.
+    fn raw(&mut self, block: &Block, text: &str, start: usize, end: usize) -> Vec<u8> {
+        self.advance(block, text, start);
+        let raw = &block.bytes[self.cut..self.cut + block.encoding.cut_len(&text[start..end])];
+        block.encoding.to_raw(raw)
+    }
+
     fn advance(&mut self, block: &Block, text: &str, to: usize) {
         let cut = self.cut + block.encoding.cut_len(&text[self.text..to]);
         let passed = &block.bytes[self.cut..cut];

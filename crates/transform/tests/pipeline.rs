@@ -100,7 +100,7 @@ fn all_problems_of_a_file_are_found_at_once() {
 fn keys_of_a_later_version_are_not_called_unknown() {
     let text = with_field(
         "name = \"a\", mask = true",
-        "[rows]\nwhere = \"x\"\n[target]\nmode = \"upsert\"\nconflict = \"fail\"\n[[checks]]\n[[tests]]\n[drift]\nnew_columns = \"rescue\"\n",
+        "[rows]\nwhere = \"x\"\n[target]\nmode = \"upsert\"\n[[checks]]\n[[tests]]\n[drift]\nnew_columns = \"rescue\"\n",
     )
     .replace("path = \"p.csv\"", "path = \"p.csv\"\nencoding = \"auto\"");
     assert_eq!(
@@ -110,7 +110,6 @@ fn keys_of_a_later_version_are_not_called_unknown() {
             "\"mask\" is not built yet",
             "\"rows\" is not built yet",
             "mode \"upsert\" is not built yet",
-            "\"conflict\" is not built yet",
             "\"checks\" is not built yet",
             "\"tests\" is not built yet",
             "new_columns \"rescue\" is not built yet",

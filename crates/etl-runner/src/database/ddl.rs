@@ -78,7 +78,7 @@ pub(super) fn table_ddl(
         lines.extend([format!("{} {bigint}", quote(LOAD_ID)?), format!("{} {bigint}", quote(RECORD)?)]);
     }
     let finish = match dialect {
-        Dialect::Postgres => finish_table(table, key)?,
+        Dialect::Postgres => add_key(table, key)?.into_iter().chain([analyze(table)]).collect(),
         Dialect::Sqlite => {
             lines.extend(primary_key(table, key)?);
             Vec::new()
@@ -90,10 +90,14 @@ pub(super) fn table_ddl(
     Ok(TableDdl { create, finish })
 }
 
-/// What follows the rows of a table that a load made on PostgreSQL: its key, and statistics.
-pub(super) fn finish_table(table: &TableName, key: &[String]) -> Result<Vec<String>, NameError> {
-    let key = primary_key(table, key)?.map(|key| format!("alter table {} add {key}", table.quoted()));
-    Ok(key.into_iter().chain([format!("analyze {}", table.quoted())]).collect())
+/// The key of a table that a load made on PostgreSQL.
+pub(super) fn add_key(table: &TableName, key: &[String]) -> Result<Option<String>, NameError> {
+    Ok(primary_key(table, key)?.map(|key| format!("alter table {} add {key}", table.quoted())))
+}
+
+/// The statistics of such a table.
+pub(super) fn analyze(table: &TableName) -> String {
+    format!("analyze {}", table.quoted())
 }
 
 pub(super) fn primary_key_name(table: &TableName) -> String {

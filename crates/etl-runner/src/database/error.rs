@@ -251,11 +251,13 @@ impl RefusalKind {
     /// What to try.
     pub fn help(self) -> &'static str {
         match self {
-            Self::Unique => "a key stands twice in the file, or in the table already: correct that, and run again",
+            Self::Unique => {
+                "a key stands twice in the file, or in the table already: correct that, or let conflict = \"reject\" under \
+                 [target] set such records aside, and run again"
+            }
             Self::ForeignKey => "load what the row refers to first, or correct the record, and run again",
             Self::NotNull | Self::Check | Self::Exclusion | Self::Value | Self::Trigger => {
-                "correct the record and run again; where `constraints` of a field can say the same, such records are set \
-                 aside one by one"
+                "correct the record and run again"
             }
         }
     }
@@ -274,6 +276,33 @@ pub struct Refusal {
     pub row: Option<u64>,
     /// The records among which it is, first and last, as far as that is known: of the object, from 1 after the header.
     pub records: Option<(u64, u64)>,
+}
+
+impl Refusal {
+    /// As a reject says it: the rule, and no more of the record than the names of columns.
+    pub fn message(&self) -> String {
+        let rule = |what: &str| match (&self.constraint, self.columns.as_slice()) {
+            (Some(constraint), []) => format!("{what} {constraint:?}"),
+            (Some(constraint), columns) => format!("{what} {constraint:?} on {}", named(columns)),
+            (None, []) => what.to_owned(),
+            (None, columns) => format!("{what} on {}", named(columns)),
+        };
+        let column = match self.columns.as_slice() {
+            [] => "a column".to_owned(),
+            columns => format!("the column {}", named(columns)),
+        };
+        let code = &self.code;
+        match self.kind {
+            RefusalKind::NotNull => format!("{column} of the table must not be null"),
+            RefusalKind::Unique => format!("the table has the key already: {}", rule("key")),
+            RefusalKind::Check if self.constraint.is_none() => format!("no part of the table takes the row ({code})"),
+            RefusalKind::Check => format!("refused by the table's {}", rule("check")),
+            RefusalKind::ForeignKey => format!("no row is there to refer to: {}", rule("foreign key")),
+            RefusalKind::Exclusion => format!("refused by the table's {}", rule("exclusion constraint")),
+            RefusalKind::Value => format!("{column} of the table cannot hold the value ({code})"),
+            RefusalKind::Trigger => format!("refused by a trigger of the table ({code})"),
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -325,6 +354,8 @@ pub(super) enum Doing<'a> {
         table: &'a TableName,
         columns: &'a [String],
     },
+    /// Into a temporary table.
+    Stage(&'a TableName),
     Delete(&'a TableName),
     Count(&'a TableName),
     Commit,
@@ -341,6 +372,7 @@ impl Doing<'_> {
             Self::Describe(table) => format!("look at the table {table}"),
             Self::Create(table) => format!("create the table {table}"),
             Self::Copy { table, .. } => format!("write rows into {table}"),
+            Self::Stage(table) => format!("tell rows for {table} apart in a temporary table"),
             Self::Delete(table) => format!("delete rows from {table}"),
             Self::Count(table) => format!("count the rows of {table}"),
             Self::Commit => "commit".into(),
@@ -349,8 +381,12 @@ impl Doing<'_> {
 
     fn table(&self) -> Option<&TableName> {
         match self {
-            Self::Describe(table) | Self::Create(table) | Self::Delete(table) | Self::Count(table) => Some(table),
-            Self::Copy { table, .. } => Some(table),
+            Self::Describe(table)
+            | Self::Create(table)
+            | Self::Copy { table, .. }
+            | Self::Stage(table)
+            | Self::Delete(table)
+            | Self::Count(table) => Some(table),
             Self::Connect
             | Self::ReadLedger
             | Self::ReadRejects
@@ -376,6 +412,7 @@ impl Doing<'_> {
             Self::Describe(table) | Self::Count(table) => on("select", table),
             Self::Create(table) => format!("grant usage, create on schema \"{}\" to {user};", schema(table)),
             Self::Copy { table, .. } => on("insert", table),
+            Self::Stage(_) => format!("grant temporary on database … to {user};"),
             Self::Delete(table) => on("select, delete", table),
             Self::Commit => format!("the rights that the table's triggers and deferred constraints need, to {user}"),
         }
@@ -477,10 +514,19 @@ fn of_sqlstate(error: &PgDatabaseError, whom: Whom<'_>, doing: Doing<'_>) -> Dat
             ("08", _) => DatabaseError::ConnectionLost { doing: words, source: None },
             ("22", Doing::Copy { .. }) => refused(RefusalKind::Value),
             ("23", Doing::Copy { .. }) => refused(RefusalKind::Check),
+            // A function of the table's raised it: these are not the server's own.
+            (class, Doing::Copy { .. }) if !SERVER_CLASSES.contains(&class) => refused(RefusalKind::Trigger),
             _ => DatabaseError::Server { doing: words, meaning: meaning(state), sqlstate },
         },
     }
 }
+
+/// Classes of SQLSTATE by which the server itself says that something other than a row is wrong.
+/// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const SERVER_CLASSES: [&str; 22] = [
+    "08", "09", "0A", "0B", "0L", "0P", "25", "26", "28", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "54", "55", "57",
+    "58", "XX",
+];
 
 /// The row a COPY's error context speaks of. The context ends in the row's text, so only its head is read.
 fn row_of_copy(context: &str) -> Option<u64> {

@@ -24,12 +24,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use transform::Pipeline;
+use transform::pipeline::Conflict;
 
 pub use ddl::ddl;
 pub use error::{DatabaseError, Refusal, RefusalKind};
 pub use ledger_schema::{Setup, setup_sql};
 pub use name::{NameError, TableName, quote};
-pub use postgres::{BeginSplit, CopyEncoder, CopyFormat, CopyTextEncoder, Postgres, PostgresLoad, SplitRow};
+pub use postgres::{
+    BeginSplit, CopyEncoder, CopyFormat, CopyTextEncoder, CopyRows, Postgres, PostgresLoad, PostgresWay, SplitRow,
+};
 pub use secret::SecretError;
 pub use shape::{LiveColumn, LiveTable, LiveType, ShapeProblem, TableEncoding, TableKind, compare, written_columns};
 pub use sqlite::{Sqlite, SqliteLoad, SqliteRows, can_be_made};
@@ -71,6 +74,21 @@ pub enum Begin {
 pub enum LoadTransaction {
     Postgres(PostgresLoad),
     Sqlite(SqliteLoad),
+}
+
+/// How rows are told apart one by one; the same for all segments of a load.
+#[derive(Debug)]
+pub enum ExactWay {
+    Postgres(Box<PostgresWay>),
+    Sqlite { columns: Vec<String> },
+}
+
+/// The rows of a segment, in the order of the object.
+#[derive(Debug)]
+pub enum ExactRows {
+    Copy(CopyRows),
+    /// Block by block.
+    Sqlite(Vec<SqliteRows>),
 }
 
 /// Which loads to list, newest first.
@@ -321,6 +339,53 @@ impl LoadTransaction {
     /// Deletes all rows of the table: mode `replace`.
     pub async fn delete_all_rows(&mut self) -> Result<u64, DatabaseError> {
         either!(self, inner => inner.delete_all_rows().await)
+    }
+
+    /// Prepares for [`Self::take_exactly`], before the first row. `encoding` is that of the rows for `columns`.
+    pub async fn begin_exact(
+        &mut self,
+        table: &LiveTable,
+        columns: &[String],
+        encoding: &TableEncoding,
+        conflict: Conflict,
+    ) -> Result<ExactWay, DatabaseError> {
+        match self {
+            Self::Postgres(load) => {
+                let format = if encoding.text { CopyFormat::Text } else { CopyFormat::Binary };
+                let way = load.begin_exact(table, columns, &encoding.columns, format, conflict).await?;
+                Ok(ExactWay::Postgres(Box::new(way)))
+            }
+            Self::Sqlite(_) => Ok(ExactWay::Sqlite { columns: columns.to_vec() }),
+        }
+    }
+
+    /// Brings in what the table takes of these rows, and gives the refusal of each other row: `row` is its place among
+    /// them, from 1. Stops looking for more than `most` of them.
+    pub async fn take_exactly(
+        &mut self,
+        way: &ExactWay,
+        rows: &ExactRows,
+        most: u64,
+    ) -> Result<Vec<Refusal>, DatabaseError> {
+        match (self, way, rows) {
+            (Self::Postgres(load), ExactWay::Postgres(way), ExactRows::Copy(rows)) => {
+                load.take_exactly(way, rows, most).await
+            }
+            (Self::Sqlite(load), ExactWay::Sqlite { columns }, ExactRows::Sqlite(blocks)) => {
+                let mut refused = Vec::new();
+                let mut before = 0;
+                for rows in blocks {
+                    let most = most.saturating_sub(refused.len() as u64);
+                    for mut refusal in load.take_exactly(columns, rows, most).await? {
+                        refusal.row = refusal.row.map(|row| before + row);
+                        refused.push(refusal);
+                    }
+                    before += rows.len() as u64;
+                }
+                Ok(refused)
+            }
+            _ => Err(DatabaseError::Driver { doing: "write rows".into(), kind: "they are for another database" }),
+        }
     }
 
     /// Writes rejects. On PostgreSQL between two segments.

@@ -92,6 +92,11 @@ impl LiveTable {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    /// Whether a column is given the texts themselves.
+    pub(super) fn takes_texts(&self, name: &str) -> bool {
+        matches!(self.column(name), Some(LiveColumn { column_type: LiveType::Texts(_), .. }))
+    }
+
     /// As it will be when the load that makes it is over.
     pub(crate) fn with_key(&self, pipeline: &Pipeline) -> Self {
         let key = pipeline.schema.primary_key.clone();

@@ -5,6 +5,7 @@
 mod cli;
 mod crash;
 mod database;
+mod exact;
 mod parallel;
 mod sameness;
 mod types;

@@ -524,6 +524,8 @@ fn what_fails_for_good_takes_its_rows_back() {
     let good = csv.clone();
     csv.push_str("7,1,again\n");
     std::fs::write(case.path("events.csv"), &csv).unwrap();
+    let strict = PIPELINE.replace("table = \"public.event\"", "table = \"public.event\"\nconflict = \"fail\"");
+    std::fs::write(case.path("events.toml"), strict).unwrap();
     let refused = case.run(&["--parallel", "2"]);
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
     assert!(text(&refused).contains("event_pkey"), "{}", text(&refused));

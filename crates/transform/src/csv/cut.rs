@@ -35,6 +35,11 @@ impl Block {
         self.offset
     }
 
+    /// Number of the first data record; the first of the object is 1.
+    pub fn first_record(&self) -> u64 {
+        self.record
+    }
+
     /// The records' bytes; UTF-16 arrives here as UTF-8.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{Clean, Kind, Mode, Pipeline, StringFormat};
+use super::{Clean, Conflict, Kind, Mode, Pipeline, StringFormat};
 use super::{MissingColumns, NewColumns};
 
 /// One line per setting, each value as JSON. Only ever extended by lines that are left out at their default:
@@ -30,6 +30,9 @@ pub(super) fn fingerprint(pipeline: &Pipeline) -> String {
     put("missing_columns", json!(if drift.missing_columns == MissingColumns::Fail { "fail" } else { "null" }));
     put("table", json!(pipeline.target.table));
     put("mode", json!(if pipeline.target.mode == Mode::Replace { "replace" } else { "append" }));
+    if pipeline.target.conflict == Conflict::Fail {
+        put("conflict", json!("fail"));
+    }
     put("create", json!(pipeline.target.create));
     put("lineage", json!(pipeline.target.lineage));
     put("record_limit", json!(pipeline.limits.record));

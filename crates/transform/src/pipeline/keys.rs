@@ -368,7 +368,15 @@ pub(crate) const KEYS: &[Key] = &[
         Default::Toml("true"),
         "Create the table if it is missing; else compare it before loading.",
     ),
-    later_key("target.conflict", "What to do with a key that is already in the table; until then the load fails."),
+    key(
+        "target.conflict",
+        Value::Choice(&[
+            choice("reject", "The record is set aside; of records with the same key the first one stays."),
+            choice("fail", "The load fails."),
+        ]),
+        Default::Toml("\"reject\""),
+        "A record's key stands in the table already, or in an earlier record of the object.",
+    ),
     key(
         "target.lineage",
         Value::Boolean,

@@ -341,6 +341,7 @@ pub struct Target {
     /// As written: `table` or `schema.table`, without quotes.
     pub table: String,
     pub mode: Mode,
+    pub conflict: Conflict,
     pub create: bool,
     pub lineage: bool,
 }
@@ -349,6 +350,13 @@ pub struct Target {
 pub enum Mode {
     Append,
     Replace,
+}
+
+/// What becomes of a record whose key the table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    Reject,
+    Fail,
 }
 
 /// How many rejects a load bears.

@@ -11,7 +11,7 @@ use super::keys;
 use super::problem::Collector;
 use super::section::{At, Section};
 use super::{
-    Dialect, Drift, Errors, Limits, MissingColumns, Mode, NewColumns, OnChange, Pipeline, Schema, Source, Target,
+    Conflict, Dialect, Drift, Errors, Limits, MissingColumns, Mode, NewColumns, OnChange, Pipeline, Schema, Source, Target,
 };
 use crate::encoding::Encoding;
 
@@ -267,6 +267,7 @@ fn drift(section: &Section<'_>) -> Drift {
 
 fn target(problems: &mut Collector<'_>, section: &Section<'_>, name: Option<&str>) -> Target {
     let mode = section.text("mode").map(|at| at.value).unwrap_or_default();
+    let conflict = section.text("conflict").map(|at| at.value).unwrap_or_default();
     let table = match section.text("table") {
         Some(table) => {
             check_table(problems, &table);
@@ -277,6 +278,7 @@ fn target(problems: &mut Collector<'_>, section: &Section<'_>, name: Option<&str
     Target {
         table,
         mode: if mode == "replace" { Mode::Replace } else { Mode::Append },
+        conflict: if conflict == "fail" { Conflict::Fail } else { Conflict::Reject },
         create: section.boolean("create"),
         lineage: section.boolean("lineage"),
     }

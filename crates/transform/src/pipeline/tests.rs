@@ -89,6 +89,7 @@ fn no_key_is_read_and_forgotten() {
             "drift.missing_columns" => "\"null\"",
             "target.table" => "\"public.t\"",
             "target.mode" => "\"replace\"",
+            "target.conflict" => "\"fail\"",
             "errors.limit.percent" => "2.5",
             "limits.record" => "\"64 KiB\"",
             _ => "7",

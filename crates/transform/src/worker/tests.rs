@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{RejectedRecord, RowSink, Worker};
+use super::{FoundRecord, RejectedRecord, RowSink, Worker};
 use crate::csv::Opened;
 use crate::pipeline::{Field, Pipeline};
 use crate::plan::Plan;
@@ -206,6 +206,9 @@ fn apply(input: &[u8]) -> (u64, u64, Vec<(u64, Fate)>) {
     let (mut read, mut loaded, mut rejects) = (0, 0, Vec::new());
     while let Some(block) = opened.next_block().expect("bytes in memory can be read") {
         let tally = worker.apply(&block, &mut sink);
+        let is_row = |number: &u64| tally.rejects.iter().all(|reject| reject.record != *number);
+        let rows: Vec<u64> = (block.first_record()..).take(tally.read as usize).filter(is_row).collect();
+        assert_found(input, &rows, &worker.find(&block, &rows));
         read += tally.read;
         loaded += tally.loaded;
         rejects.extend(tally.rejects);
@@ -216,6 +219,18 @@ fn apply(input: &[u8]) -> (u64, u64, Vec<(u64, Fate)>) {
     }));
     fates.sort_by_key(|(record, _)| *record);
     (read, loaded, fates)
+}
+
+/// Records that passed are found again where they stand: whole, one behind the other.
+fn assert_found(input: &[u8], numbers: &[u64], found: &[FoundRecord]) {
+    assert_eq!(found.iter().map(|found| found.record).collect::<Vec<_>>(), numbers);
+    for FoundRecord { line, offset, raw, .. } in found {
+        let (before, rest) = input.split_at(*offset as usize);
+        assert!(before.ends_with(b"\n") || before.ends_with(b"\r"));
+        let (_, reason, end) = read_record(input, before.len(), LIMIT);
+        assert_eq!((raw.as_slice(), reason), (&rest[..end - before.len()], None));
+        assert_eq!(*line, line_of(input, before.len()));
+    }
 }
 
 fn dirty_record() -> impl Strategy<Value = Vec<u8>> {

@@ -9,10 +9,11 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 use transform::Pipeline;
 
-use super::super::ddl::{LOAD_ID, finish_table, primary_key_name, table_ddl};
+use super::super::ddl::{LOAD_ID, add_key, analyze, primary_key_name, table_ddl};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::{TableName, quote};
 use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, Replaced, check_counts};
+use super::exact::Staging;
 use super::ledger::Ending;
 use super::{Postgres, Session, built, get, statement};
 use crate::ledger::{LoadState, NewLoad, Replaces, StoredReject, Totals};
@@ -34,6 +35,30 @@ pub enum CopyFormat {
     Text,
 }
 
+impl CopyFormat {
+    /// What stands in front of the rows, and behind them.
+    pub(super) fn header(self) -> &'static [u8] {
+        match self {
+            Self::Binary => BINARY_HEADER,
+            Self::Text => b"",
+        }
+    }
+
+    pub(super) fn trailer(self) -> &'static [u8] {
+        match self {
+            Self::Binary => BINARY_TRAILER,
+            Self::Text => b"",
+        }
+    }
+
+    pub(super) fn options(self) -> &'static str {
+        match self {
+            Self::Binary => "format binary",
+            Self::Text => "format text, encoding 'UTF8'",
+        }
+    }
+}
+
 /// One load on PostgreSQL.
 #[derive(Debug)]
 pub struct PostgresLoad {
@@ -48,6 +73,7 @@ pub struct PostgresLoad {
     pub(super) rejects: u64,
     pub(super) created: Option<Created>,
     pub(super) table_oid: Option<u32>,
+    pub(super) staging: Staging,
 }
 
 /// A table this load made: its key is to follow the rows.
@@ -232,6 +258,7 @@ impl PostgresLoad {
             rejects: 0,
             created: None,
             table_oid: None,
+            staging: Staging::default(),
         }
     }
 
@@ -284,11 +311,8 @@ impl PostgresLoad {
     /// Begins a segment: one COPY statement for these columns, in this order. The server takes it or says why not.
     pub async fn start_copy(&mut self, columns: &[String], format: CopyFormat) -> Result<(), DatabaseError> {
         let quoted = columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
-        let (options, header, trailer): (_, _, &'static [u8]) = match format {
-            CopyFormat::Binary => ("format binary", BINARY_HEADER, BINARY_TRAILER),
-            CopyFormat::Text => ("format text, encoding 'UTF8'", &b""[..], b""),
-        };
-        let sql = format!("copy {} ({quoted}) from stdin with ({options})", self.table.quoted());
+        let sql = format!("copy {} ({quoted}) from stdin with ({})", self.table.quoted(), format.options());
+        let (header, trailer) = (format.header(), format.trailer());
         self.session()?;
         let Some(session) = self.session.take() else { return Ok(()) };
         // One buffer on its way, one waiting: with the block being prepared that is all the memory a segment takes.
@@ -374,6 +398,27 @@ impl PostgresLoad {
         database: &mut Postgres,
         totals: &Totals,
     ) -> Result<(), DatabaseError> {
+        let complete = self.complete(totals).await;
+        let Some(session) = self.session.take() else { return complete };
+        if let Err(error) = complete {
+            // In good order: whoever tries again at once should not find the locks still held.
+            database.roll_back(session).await;
+            return Err(error);
+        }
+        let lost = match database.done(session).await {
+            Err(lost @ DatabaseError::ConnectionLost { .. }) => lost,
+            answered => return answered.map_err(|error| self.with_deferred_table(error)),
+        };
+        warn!(load = self.id, "the answer to commit was lost, asking the ledger");
+        match tokio::time::timeout(COMMIT_PATIENCE, database.was_committed_patiently(&self)).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(lost),
+            Ok(Err(_)) | Err(_) => Err(DatabaseError::CommitUnknown { id: self.id }),
+        }
+    }
+
+    /// Everything that comes before the commit.
+    async fn complete(&mut self, totals: &Totals) -> Result<(), DatabaseError> {
         self.finish_copy().await?;
         if let Err(error) = check_counts(totals, self.rows, self.rejects) {
             return Err(self.name_triggers(error, totals.counts.loaded).await);
@@ -387,17 +432,7 @@ impl PostgresLoad {
             let by = statement("update aqueduct.load set replaced_by = $1 where id = any ($2)").bind(id).bind(replaced);
             session.run(by, Doing::WriteLedger).await?;
         }
-        let Some(session) = self.session.take() else { return Ok(()) };
-        let lost = match database.done(session).await {
-            Err(lost @ DatabaseError::ConnectionLost { .. }) => lost,
-            answered => return answered.map_err(|error| self.with_deferred_table(error)),
-        };
-        warn!(load = id, "the answer to commit was lost, asking the ledger");
-        match tokio::time::timeout(COMMIT_PATIENCE, database.was_committed_patiently(&self)).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(lost),
-            Ok(Err(_)) | Err(_) => Err(DatabaseError::CommitUnknown { id }),
-        }
+        Ok(())
     }
 
     /// Fewer rows than were sent are a trigger's doing, if there is one.
@@ -425,21 +460,31 @@ impl PostgresLoad {
         }
     }
 
-    /// The key, index and statistics of a table made by this load.
+    /// The key and statistics of a table made by this load.
     pub(super) async fn complete_table(&mut self) -> Result<(), DatabaseError> {
-        let Some(Created { key }) = self.created.take() else { return Ok(()) };
+        if self.created.is_none() {
+            return Ok(());
+        }
+        self.make_key().await?;
         let table = self.table.clone();
-        for sql in finish_table(&table, &key)? {
-            let done = self.session()?.simple(sql, Doing::Create(&table)).await;
-            if let Err(DatabaseError::Refused(mut refusal)) = done {
+        self.session()?.simple(analyze(&table), Doing::Create(&table)).await
+    }
+
+    /// The key of a table made by this load, unless it is there.
+    pub(super) async fn make_key(&mut self) -> Result<(), DatabaseError> {
+        let Some(Created { key }) = &mut self.created else { return Ok(()) };
+        let key = std::mem::take(key);
+        let table = self.table.clone();
+        let Some(sql) = add_key(&table, &key)? else { return Ok(()) };
+        match self.session()?.simple(sql, Doing::Create(&table)).await {
+            Err(DatabaseError::Refused(mut refusal)) => {
                 if refusal.constraint == Some(primary_key_name(&table)) {
                     refusal.columns = key;
                 }
-                return Err(DatabaseError::Refused(refusal));
+                Err(DatabaseError::Refused(refusal))
             }
-            done?;
+            made => made,
         }
-        Ok(())
     }
 
     pub(in super::super) async fn abort(mut self) {

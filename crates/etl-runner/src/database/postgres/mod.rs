@@ -2,6 +2,7 @@
 
 mod catalog;
 mod copy;
+mod exact;
 mod ledger;
 mod load;
 mod nodelay;
@@ -17,6 +18,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use tracing::{debug, warn};
 
 pub use copy::{CopyEncoder, CopyTextEncoder};
+pub use exact::{CopyRows, PostgresWay};
 pub use load::{CopyFormat, PostgresLoad};
 pub use split::{BeginSplit, SplitRow};
 

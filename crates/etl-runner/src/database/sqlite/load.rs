@@ -51,6 +51,12 @@ struct Pending {
 }
 
 impl Pending {
+    /// The next rows, until a statement is full.
+    fn fill(&mut self, cursor: &mut Cursor<'_>, rows: usize) -> Result<(), DatabaseError> {
+        while self.rows < rows && self.bytes < BYTES_PER_STATEMENT && self.take(cursor)? {}
+        Ok(())
+    }
+
     /// Takes one more row; false when there is none.
     fn take(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, DatabaseError> {
         if let Some(record) = cursor.record() {
@@ -180,16 +186,21 @@ impl SqliteLoad {
         Ok(format!("insert into {} ({columns}) values {values}", self.table.quoted()))
     }
 
-    /// Takes the rows of a block, whose values stand for `columns` in their order. Rows that do not fill a statement
-    /// wait for the next block or for the end.
-    pub async fn insert(&mut self, columns: &[String], rows: SqliteRows) -> Result<(), DatabaseError> {
+    /// Prepares the statement for these columns; gives how many rows it takes.
+    async fn write_into(&mut self, columns: &[String]) -> Result<usize, DatabaseError> {
         if self.columns != columns {
             self.flush().await?;
             self.columns = columns.to_vec();
             let rows = (MAX_BINDS / columns.len().max(1)).clamp(1, ROWS_PER_STATEMENT);
             self.batch = Some((self.insert_sql(rows)?.into(), rows));
         }
-        let rows_per_statement = self.batch.as_ref().map_or(1, |(_, rows)| *rows);
+        Ok(self.batch.as_ref().map_or(1, |(_, rows)| *rows))
+    }
+
+    /// Takes the rows of a block, whose values stand for `columns` in their order. Rows that do not fill a statement
+    /// wait for the next block or for the end.
+    pub async fn insert(&mut self, columns: &[String], rows: SqliteRows) -> Result<(), DatabaseError> {
+        let rows_per_statement = self.write_into(columns).await?;
         let mut cursor = rows.cursor();
         while self.pending.take(&mut cursor)? {
             if self.pending.rows == rows_per_statement || self.pending.bytes >= BYTES_PER_STATEMENT {
@@ -197,6 +208,78 @@ impl SqliteLoad {
             }
         }
         Ok(())
+    }
+
+    /// Brings in what the table takes of a block's rows, and gives the refusal of each other row: `row` is its place, from
+    /// 1. Stops looking for more than `most` of them.
+    pub(in super::super) async fn take_exactly(
+        &mut self,
+        columns: &[String],
+        rows: &SqliteRows,
+        most: u64,
+    ) -> Result<Vec<Refusal>, DatabaseError> {
+        let rows_per_statement = self.write_into(columns).await?;
+        let mut refused = Vec::new();
+        let mut cursor = rows.cursor();
+        loop {
+            let place = cursor.row();
+            let mut again = cursor.clone();
+            let mut some = Pending::default();
+            some.fill(&mut cursor, rows_per_statement)?;
+            let count = some.rows;
+            if count == 0 || refused.len() as u64 > most {
+                return Ok(refused);
+            }
+            if self.try_to_write(some).await?.is_none() {
+                continue;
+            }
+            // One of them is at fault: each alone.
+            for row in place..place + count {
+                let mut one = Pending::default();
+                one.fill(&mut again, 1)?;
+                if let Some(mut refusal) = self.try_to_write(one).await? {
+                    refusal.row = Some(row as u64 + 1);
+                    refused.push(*refusal);
+                }
+            }
+        }
+    }
+
+    /// Writes rows by one statement, or says why the table refuses them: none of them is in then. A trigger or a key
+    /// declared `on conflict rollback` ends the whole transaction, and so the load.
+    async fn try_to_write(&mut self, rows: Pending) -> Result<Option<Box<Refusal>>, DatabaseError> {
+        let (table, columns) = (self.table.clone(), self.columns.clone());
+        let doing = Doing::Copy { table: &table, columns: &columns };
+        let sql = match &self.batch {
+            Some((sql, full)) if rows.rows == *full => Arc::clone(sql),
+            _ => self.insert_sql(rows.rows)?.into(),
+        };
+        let session = self.session()?;
+        session.simple("savepoint aqueduct".into(), doing).await?;
+        let query = sqlx::query_with(AssertSqlSafe(sql), rows.arguments).persistent(false);
+        let (refusal, end) = match session.run(query, doing).await {
+            Ok(written) => {
+                self.rows += written;
+                (None, "release savepoint aqueduct")
+            }
+            Err(DatabaseError::Refused(refusal)) => {
+                (Some(refusal), "rollback to savepoint aqueduct; release savepoint aqueduct")
+            }
+            Err(error) => return Err(error),
+        };
+        match (self.session()?.simple(end.into(), doing).await, refusal) {
+            (Ok(()), None) => Ok(None),
+            (Ok(()), Some(mut refusal)) => {
+                self.name_key(&mut refusal).await;
+                Ok(Some(refusal))
+            }
+            // There is no savepoint any more.
+            (Err(_), Some(refusal)) => {
+                self.session = None;
+                Err(DatabaseError::Refused(refusal))
+            }
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// Writes the rows that wait.

@@ -118,7 +118,7 @@ impl RowSink for SqliteRows {
 }
 
 /// The way through the rows of a block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {
     rows: &'a SqliteRows,
     row: usize,
@@ -127,6 +127,11 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// Rows given so far.
+    pub(super) fn row(&self) -> usize {
+        self.row
+    }
+
     /// The next row's record.
     pub(super) fn record(&self) -> Option<u64> {
         self.rows.records.get(self.row).copied()

@@ -1,0 +1,405 @@
+//! What the table refuses is set aside, record by record, and everything else is loaded.
+//!
+//! The oracle is the database itself: the same records inserted one by one, in the order of the file, each in a statement
+//! of its own. Those it takes are the rows a load must leave, all others are its rejects.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use sqlx::{Connection, Row, SqliteConnection};
+use testkit::{Postgres, Random, TestDatabase};
+
+use crate::text;
+
+/// As a pipeline's fields and as columns of PostgreSQL; `mood` is an enum, for which a load goes by text COPY.
+const FIELDS: &str = r#"
+  { name = "id", type = "integer" },
+  { name = "code", type = "string" },
+  { name = "amount", type = "number", precision = [12, 2] },
+  { name = "parent", type = "integer" },
+  { name = "quantity", type = "integer", sqlType = "integer" },
+  { name = "slot", type = "integer", sqlType = "integer" },
+  { name = "note", type = "string" },
+"#;
+
+const TABLE: &str = "
+create domain positive as integer constraint quantity_positive check (value > 0);
+create type mood as enum ('sad', 'ok');
+create table parent (id bigint primary key);
+insert into parent select generate_series(1, 50);
+create table event (
+    seq bigint generated always as identity,
+    id bigint not null,
+    code text constraint event_code unique,
+    amount numeric(12, 2) constraint not_thirteen check (amount <> 13),
+    parent bigint constraint event_parent references parent deferrable initially deferred,
+    quantity positive,
+    slot integer,
+    note text not null,
+    mood mood,
+    twice bigint generated always as (id * 2) stored,
+    _load_id bigint,
+    _record bigint,
+    constraint event_pkey primary key (id),
+    constraint event_slot exclude (slot with =)
+);
+create function refuse() returns trigger language plpgsql as $$ begin
+    if new.note = 'forbidden' then raise exception 'not %', new.note using errcode = 'AQ001'; end if;
+    return new;
+end $$;
+create trigger refuse before insert on event for each row execute function refuse();
+insert into event (id, code, slot, note) select n, 'old' || n, -n, 'there before' from generate_series(1, 20) n;
+";
+
+fn pipeline(fields: &str, lineage: bool, more: &str) -> String {
+    format!(
+        "version = 1\nname = \"events\"\n[source]\npath = \"*.csv\"\n[dialect]\ndelimiter = \",\"\n[schema]\n\
+         primaryKey = [\"id\"]\nfields = [{fields}]\n[target]\ntable = \"event\"\nlineage = {lineage}\n{more}\n\
+         [errors]\nlimit = {{ rows = 1000000 }}\n"
+    )
+}
+
+/// A record as its values; `None` is an empty cell.
+type Record = Vec<Option<String>>;
+
+/// One in `odds` breaks a rule of the table, some break several.
+fn records(random: &mut Random, count: u64, odds: u64, mood: bool) -> Vec<Record> {
+    (0..count)
+        .map(|n| {
+            let mut breaks = |times: u64| random.below(odds * times) == 0;
+            let id = if breaks(1) { 1 + n / 2 } else { 1_000 + n };
+            let code = if breaks(1) { format!("old{}", n % 30) } else { format!("code{n}") };
+            let amount = if breaks(2) { "13".to_owned() } else { format!("{n}.50") };
+            let parent = if breaks(2) { 51 + n } else { 1 + n % 50 };
+            let quantity = if breaks(2) { 0 } else { 1 + n };
+            let slot = if breaks(2) { n / 3 } else { 100_000 + n };
+            let note = if breaks(3) { None } else { Some(if breaks(3) { "forbidden" } else { "a note" }) };
+            let feeling = if breaks(3) { "bored" } else { "ok" };
+            let mut record: Record =
+                vec![Some(id.to_string()), Some(code), Some(amount), Some(parent.to_string())];
+            record.extend([Some(quantity.to_string()), Some(slot.to_string()), note.map(str::to_owned)]);
+            record.extend(mood.then(|| Some(feeling.to_owned())));
+            record
+        })
+        .collect()
+}
+
+fn csv(records: &[Record], mood: bool) -> String {
+    let mut text = String::from("id,code,amount,parent,quantity,slot,note");
+    text.push_str(if mood { ",mood\n" } else { "\n" });
+    for record in records {
+        let cells: Vec<&str> = record.iter().map(|cell| cell.as_deref().unwrap_or_default()).collect();
+        text.push_str(&cells.join(","));
+        text.push('\n');
+    }
+    text
+}
+
+struct Folder {
+    folder: tempfile::TempDir,
+}
+
+impl Folder {
+    fn new(pipeline: &str, csv: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("events.toml"), pipeline).unwrap();
+        std::fs::write(folder.path().join("events.csv"), csv).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, url: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_etl-runner"));
+        command.current_dir(self.folder.path()).env("DATABASE_URL", url);
+        command.args(["run", "events.toml", "events.csv"]).args(arguments).output().unwrap()
+    }
+}
+
+/// The records PostgreSQL takes when each is inserted alone.
+fn taken_one_by_one(oracle: &TestDatabase, records: &[Record], mood: bool) {
+    let mut script = String::new();
+    for (number, record) in (1..).zip(records) {
+        let values: Vec<String> =
+            record.iter().map(|cell| cell.as_ref().map_or("null".into(), |cell| format!("'{cell}'"))).collect();
+        let mood = if mood { ", mood" } else { "" };
+        script.push_str(&format!(
+            "insert into event (id, code, amount, parent, quantity, slot, note{mood}, _load_id, _record) \
+             values ({}, 1, {number});\n",
+            values.join(", ")
+        ));
+    }
+    oracle.psql(&format!("\\set ON_ERROR_STOP off\n{script}"));
+}
+
+const ROWS: &str = "select id, code, amount, parent, quantity, slot, note, mood, twice, _record from event \
+                    order by id";
+
+#[test]
+fn a_load_leaves_what_inserting_record_by_record_leaves() {
+    for (seed, mood) in [(1, false), (2, true), (3, false), (4, true)] {
+        let mut random = Random::new(seed);
+        let odds = [400, 60, 8, 3][seed as usize - 1];
+        let records = records(&mut random, 6_000, odds, mood);
+        let (loaded, oracle) = (Postgres::database(), Postgres::database());
+        for database in [&loaded, &oracle] {
+            database.psql(TABLE);
+            if seed == 3 {
+                let late = "add constraint event_pkey primary key (id) deferrable initially deferred";
+                database.psql(&format!("alter table event drop constraint event_pkey, {late}"));
+            }
+        }
+        taken_one_by_one(&oracle, &records, mood);
+
+        let fields = if mood { format!("{FIELDS} {{ name = \"mood\", type = \"string\" }},") } else { FIELDS.into() };
+        let folder = Folder::new(&pipeline(&fields, true, ""), &csv(&records, mood));
+        let output = folder.run(loaded.url(), &[]);
+        assert_eq!(output.status.code(), Some(0), "seed {seed}: {}", text(&output));
+        assert_same(&loaded.psql(ROWS), &oracle.psql(ROWS));
+
+        let rejected = "select string_agg(record::text, ' ' order by record) from aqueduct.reject";
+        let taken: BTreeSet<u64> = numbers(&oracle.psql("select string_agg(_record::text, ' ') from event"));
+        let missing: BTreeSet<u64> = (1..=6_000).filter(|number| !taken.contains(number)).collect();
+        assert!(missing.len() > 10, "seed {seed}: {} refused records prove little", missing.len());
+        assert_eq!(numbers(&loaded.psql(rejected)), missing, "seed {seed}");
+        assert_rejects_are_the_records(&loaded, &records);
+        let balance = "select records_read = 6000 and loaded = 6000 - rejected and rejected = \
+                       (select count(*) from aqueduct.reject) from aqueduct.load where state = 'loaded'";
+        assert_eq!(loaded.psql(balance), "t", "seed {seed}");
+        assert_eq!(loaded.psql("select count(*) from pg_class where relname like 'aqueduct_staging%'"), "0");
+    }
+}
+
+/// Shows the first line that differs, of thousands.
+fn assert_same(loaded: &str, oracle: &str) {
+    let first = loaded.lines().zip(oracle.lines()).find(|(loaded, oracle)| loaded != oracle);
+    assert_eq!(first, None, "loaded, and by the oracle");
+    assert_eq!(loaded.lines().count(), oracle.lines().count());
+}
+
+/// Bytes, line and offset of each reject are those of its record, and no message holds a value.
+fn assert_rejects_are_the_records(database: &TestDatabase, records: &[Record]) {
+    let mood = records[0].len() == 8;
+    let text = csv(records, mood);
+    let query = "select record, line, byte_offset, encode(raw, 'escape'), message from aqueduct.reject order by record";
+    for line in database.psql(query).lines() {
+        let cells: Vec<&str> = line.splitn(5, '|').collect();
+        let number: usize = cells[0].parse().unwrap();
+        assert_eq!(cells[1], (number + 1).to_string(), "its line");
+        let offset: usize = cells[2].parse().unwrap();
+        assert_eq!(text[offset..].lines().next(), Some(cells[3]), "its bytes");
+        assert!(text.as_bytes()[offset - 1] == b'\n' && !cells[4].contains("forbidden"), "{line}");
+    }
+}
+
+fn numbers(text: &str) -> BTreeSet<u64> {
+    text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+#[test]
+fn without_lineage_the_same_rows_are_left() {
+    let mut random = Random::new(7);
+    let records = records(&mut random, 1_500, 10, false);
+    let (loaded, oracle) = (Postgres::database(), Postgres::database());
+    for database in [&loaded, &oracle] {
+        database.psql(TABLE);
+    }
+    taken_one_by_one(&oracle, &records, false);
+    let folder = Folder::new(&pipeline(FIELDS, false, ""), &csv(&records, false));
+    let output = folder.run(loaded.url(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let rows = "select id, code, amount, parent, quantity, slot, note from event order by id";
+    assert_same(&loaded.psql(rows), &oracle.psql(rows));
+}
+
+#[test]
+fn codes_and_messages_name_the_rule() {
+    let database = Postgres::database();
+    database.psql(TABLE);
+    let rows = "100,a,1,1,1,1,x,ok\n100,b,1,1,1,2,x,ok\n101,a,1,1,1,3,x,ok\n102,c,13,1,1,4,x,ok\n103,d,1,99,1,5,x,ok\n\
+                104,e,1,1,0,6,x,ok\n105,f,1,1,1,1,x,ok\n106,g,1,1,1,7,,ok\n107,h,1,1,1,8,forbidden,ok\n108,i,1,1,1,9,x,bad\n";
+    let fields = format!("{FIELDS} {{ name = \"mood\", type = \"string\" }},");
+    let folder =
+        Folder::new(&pipeline(&fields, true, ""), &format!("id,code,amount,parent,quantity,slot,note,mood\n{rows}"));
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let rejects = database.psql("select record, code, coalesce(field, '-'), message from aqueduct.reject order by record");
+    let expected = [
+        "2|primary-key|id|the table has the key already: key \"event_pkey\" on \"id\"",
+        "3|unique-error|code|the table has the key already: key \"event_code\" on \"code\"",
+        "4|constraint-error|amount|refused by the table's check \"not_thirteen\" on \"amount\"",
+        "5|foreign-key|parent|no row is there to refer to: foreign key \"event_parent\" on \"parent\"",
+        "6|constraint-error|-|refused by the table's check \"quantity_positive\"",
+        "7|constraint-error|slot|refused by the table's exclusion constraint \"event_slot\" on \"slot\"",
+        "8|constraint-error|note|the column \"note\" of the table must not be null",
+        "9|constraint-error|-|refused by a trigger of the table (AQ001)",
+        "10|type-error|mood|the column \"mood\" of the table cannot hold the value (22P02)",
+    ];
+    assert_eq!(rejects.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_row_for_which_there_is_no_partition_is_a_reject() {
+    let database = Postgres::database();
+    database.psql(
+        "create table event (id bigint, note text, _load_id bigint, _record bigint, primary key (id)) \
+         partition by range (id); create table event_1 partition of event for values from (1) to (100)",
+    );
+    let fields = "{ name = \"id\", type = \"integer\" }, { name = \"note\", type = \"string\" }";
+    let folder = Folder::new(&pipeline(fields, true, ""), "id,note\n1,a\n100,b\n1,c\n2,d\n");
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql("select id, _record from event order by id"), "1|1\n2|4");
+    let rejects = database.psql("select record, code, message from aqueduct.reject order by record");
+    assert_eq!(
+        rejects,
+        "2|constraint-error|no part of the table takes the row (23514)\n\
+         3|primary-key|the table has the key already: key \"event_1_pkey\" on \"id\""
+    );
+}
+
+#[test]
+fn a_table_that_the_load_makes_keeps_the_first_of_each_key() {
+    let database = Postgres::database();
+    let fields = "{ name = \"id\", type = \"integer\" }, { name = \"note\", type = \"string\" }";
+    let mut rows = String::from("id,note\n");
+    for n in 0..50_000 {
+        rows.push_str(&format!("{},note {n}\n", n % 49_990));
+    }
+    let folder = Folder::new(&pipeline(fields, true, ""), &rows);
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql("select count(*), count(*) filter (where _record = id + 1) from event"), "49990|49990");
+    let constraint = "select contype from pg_constraint where conrelid = 'event'::regclass and contype = 'p'";
+    assert_eq!(database.psql(constraint), "p");
+    assert_eq!(database.psql("select count(*) from aqueduct.reject where code = 'primary-key'"), "10");
+}
+
+#[test]
+fn conflict_fail_lets_the_load_fail_for_keys_alone() {
+    let database = Postgres::database();
+    database.psql(TABLE);
+    let rows = "id,code,amount,parent,quantity,slot,note\n100,a,13,1,1,1,x\n101,b,1,1,1,2,x\n";
+    let folder = Folder::new(&pipeline(FIELDS, true, "conflict = \"fail\""), rows);
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(0), "a check is no key: {}", text(&output));
+    assert_eq!(database.psql("select loaded, rejected from aqueduct.load"), "1|1");
+
+    std::fs::write(folder.path("events.csv"), format!("{rows}102,a,13,1,1,3,x\n5,c,1,1,1,4,x\n")).unwrap();
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("because of a key, constraint \"event_pkey\", column \"id\", record 4 (23505)"));
+    assert!(text(&output).contains("conflict = \"reject\""), "{}", text(&output));
+    assert_eq!(database.psql("select count(*) from event where _load_id is not null"), "1");
+}
+
+#[test]
+fn more_refusals_than_the_limit_fail_the_load() {
+    let database = Postgres::database();
+    database.psql(TABLE);
+    let mut random = Random::new(9);
+    let rows = csv(&records(&mut random, 3_000, 4, false), false);
+    let limited = pipeline(FIELDS, true, "").replace("rows = 1000000", "rows = 100");
+    let folder = Folder::new(&limited, &rows);
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert_eq!(database.psql("select count(*) from event where _load_id is not null"), "0");
+    let kept = database.psql("select state, (select count(*) from aqueduct.reject) from aqueduct.load");
+    assert_eq!(kept, "failed|100");
+}
+
+#[test]
+fn splits_that_meet_a_refusal_end_as_one_load_with_rejects() {
+    let database = Postgres::database();
+    let fields = "{ name = \"id\", type = \"integer\" }, { name = \"note\", type = \"string\" }";
+    let mut rows = String::from("id,note\n");
+    let filler = "x".repeat(80);
+    for n in 0..200_000 {
+        rows.push_str(&format!("{},{filler}\n", if n % 40_000 == 39_999 { 7 } else { n }));
+    }
+    let folder = Folder::new(&pipeline(fields, true, ""), &rows);
+    let output = folder.run(database.url(), &["--parallel", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql("select count(*) from event"), "199995");
+    assert_eq!(database.psql("select string_agg(record::text, ' ' order by record) from aqueduct.reject where load_id = \
+                              (select id from aqueduct.load where state = 'loaded')"), "40000 80000 120000 160000 200000");
+}
+
+/// Rows of a file database, one line each.
+async fn sqlite_lines(path: &Path, sql: &'static str) -> Vec<String> {
+    let mut connection = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+    rows.iter().map(|row| row.get::<String, _>(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_leaves_what_inserting_record_by_record_leaves() {
+    const TABLE: &str = "
+        create table parent (id integer primary key);
+        insert into parent values (1), (2), (3);
+        create table event (
+            id integer not null primary key, code text unique, parent integer references parent,
+            amount integer constraint not_thirteen check (amount <> 13), note text not null,
+            _load_id integer, _record integer
+        ) strict;
+        create trigger refuse before insert on event when new.note = 'forbidden'
+            begin select raise(abort, 'no'); end;
+        insert into event values (1, 'old', 1, 1, 'there before', null, null);";
+    let mut random = Random::new(11);
+    let mut rows = String::from("id,code,parent,amount,note\n");
+    let folder = tempfile::tempdir().unwrap();
+    let (loaded, oracle) = (folder.path().join("loaded.db"), folder.path().join("oracle.db"));
+    for path in [&loaded, &oracle] {
+        let url = format!("sqlite:{}?mode=rwc", path.display());
+        let mut connection = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(TABLE).execute(&mut connection).await.unwrap();
+    }
+    let mut connection = SqliteConnection::connect(&format!("sqlite:{}", oracle.display())).await.unwrap();
+    let mut taken = 0;
+    for n in 1..=3_000_i64 {
+        let mut breaks = || random.below(30) == 0;
+        let id = if breaks() { 1 + n / 2 } else { 10_000 + n };
+        let code = if breaks() { "old".to_owned() } else { format!("code{n}") };
+        let parent = if breaks() { 9 } else { 1 + n % 3 };
+        let amount = if breaks() { 13 } else { n * 100 };
+        let note = if breaks() { None } else { Some(if breaks() { "forbidden" } else { "a note" }) };
+        rows.push_str(&format!("{id},{code},{parent},{amount},{}\n", note.unwrap_or_default()));
+        let insert = sqlx::query("insert into event values (?, ?, ?, ?, ?, 1, ?)").bind(id).bind(code).bind(parent);
+        taken += u64::from(insert.bind(amount).bind(note).bind(n).execute(&mut connection).await.is_ok());
+    }
+    drop(connection);
+    let fields = "{ name = \"id\", type = \"integer\" }, { name = \"code\", type = \"string\" }, \
+                  { name = \"parent\", type = \"integer\" }, { name = \"amount\", type = \"integer\" }, \
+                  { name = \"note\", type = \"string\" }";
+    let files = Folder::new(&pipeline(fields, true, ""), &rows);
+    let output = files.run(&format!("sqlite:{}", loaded.display()), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let all = "select id || '|' || code || '|' || parent || '|' || amount || '|' || note || '|' || ifnull(_record, '') \
+               from event order by id";
+    assert_eq!(sqlite_lines(&loaded, all).await, sqlite_lines(&oracle, all).await);
+    let counts = "select records_read || ' ' || loaded || ' ' || rejected || ' ' || (select count(*) from aqueduct_reject) \
+                  from aqueduct_load";
+    let rejected = 3_000 - taken;
+    assert!(rejected > 100);
+    assert_eq!(sqlite_lines(&loaded, counts).await, [format!("3000 {taken} {rejected} {rejected}")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_that_ends_the_transaction_ends_the_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("warehouse.db");
+    let mut connection =
+        SqliteConnection::connect(&format!("sqlite:{}?mode=rwc", path.display())).await.unwrap();
+    let table = "create table event (id integer primary key, note text, _load_id integer, _record integer) strict; \
+                 create trigger refuse before insert on event when new.note = 'forbidden' \
+                 begin select raise(rollback, 'no'); end;";
+    sqlx::raw_sql(table).execute(&mut connection).await.unwrap();
+    let fields = "{ name = \"id\", type = \"integer\" }, { name = \"note\", type = \"string\" }";
+    let files = Folder::new(&pipeline(fields, true, ""), "id,note\n1,a\n2,forbidden\n3,c\n");
+    let output = files.run(&format!("sqlite:{}", path.display()), &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(sqlite_lines(&path, "select note from event").await, [""; 0]);
+}
