@@ -235,6 +235,27 @@ def dirty(bench):
                     [load.psql(), load.ours(), load.ours(name, path=path, check=check)], (PSQL, OURS))
 
 
+def conflict(bench):
+    """The table refuses the last record alone: all the work of a load is in vain, and begins anew."""
+    load = Load(bench, "conflict", data.CUSTOMERS, bench.customers, data.uncleaned(), bench.options.rows)
+    path = bench.folder / "customers-conflict.csv"
+    with open(bench.customers, "rb") as whole, open(path, "wb") as twice:
+        shutil.copyfileobj(whole, twice)
+        whole.seek(0)
+        header, first = whole.readline(), whole.readline()
+        twice.write(first)
+    if first.count(b'"') % 2:
+        raise Lost("the first record of the file has more lines than one")
+
+    def check(contestant):
+        rejected = load.server.psql("select string_agg(code, ' ') from aqueduct.reject")
+        if rejected != "primary-key" or load.look(load.table) != load.as_it_is:
+            raise Lost(f"{contestant.name} did not set exactly the last record aside")
+    name = "aqueduct, key twice"
+    yield load.case("aqueduct with a key of the file's first record in its last one, too",
+                    [load.psql(), load.ours(), load.ours(name, path=path, check=check)], (PSQL, OURS))
+
+
 def wide(bench):
     path, rows = bench.folder / "wide.csv", max(1, bench.options.rows // 10)
     data.wide(path, rows)
@@ -424,5 +445,5 @@ def s3(bench):
 
 
 CASES = {function.__name__: function for function in (
-    plain, transform, create, parallel, dirty, small, sqlite, wide, quoted, gz, shuffled, s3, huge)}
+    plain, transform, create, parallel, dirty, conflict, small, sqlite, wide, quoted, gz, shuffled, s3, huge)}
 USUAL = ("plain", "transform", "create", "parallel", "dirty", "small", "sqlite")

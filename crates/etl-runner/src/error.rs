@@ -5,9 +5,9 @@ use std::error::Error;
 use cli::Exit;
 use objects::StoreError;
 use tokio::task::JoinError;
+use transform::csv::OpenError;
 use transform::pipeline::Conflict;
 use transform::{Pipeline, PlanError};
-use transform::csv::OpenError;
 
 use crate::database::{DatabaseError, NameError, RefusalKind, ShapeProblem};
 use crate::stream::StreamError;
@@ -191,7 +191,10 @@ impl LoadError {
             {
                 false
             }
-            Self::Shape { .. } | Self::NoTable { .. } | Self::TableGone { .. } => true,
+            Self::Shape { .. }
+            | Self::NoTable { .. }
+            | Self::TableGone { .. }
+            | Self::Database(DatabaseError::ForeignNumbers { .. }) => true,
             _ => self.is_temporary() || self.is_permission(),
         }
     }

@@ -1,7 +1,7 @@
 //! The exact path: an object of which the table refuses some rows.
 //!
-//! A load takes all rows at once and learns of a refusal only in the middle or at the end. Then it begins anew, segment by
-//! segment: what the table refuses is set aside like a record that breaks a rule of the pipeline, with its bytes, its line
+//! A load takes all rows at once and learns of a refusal only in the middle or at the end. Then it goes on, or begins
+//! anew, segment by segment: what the table refuses is set aside like a record that breaks a rule of the pipeline, with its bytes, its line
 //! and the constraint's name, and the others are loaded. Blocks are kept until their segment is in, because a refusal
 //! names a row and a reject is a record.
 
@@ -22,7 +22,7 @@ use crate::load::{Advance, Origins, Progress, Rows, Sinks, Task};
 use crate::stream::{self, Batch, Spent};
 
 /// Bytes of the blocks of a segment: they are in memory twice, as they are and encoded.
-const SEGMENT: usize = 4 * 1024 * 1024;
+const SEGMENT: usize = 2 * 1024 * 1024;
 /// The rejects of a segment, before one of bad records alone is ended for their sake.
 const HELD_REJECTS: usize = 4_000;
 
@@ -42,13 +42,16 @@ pub(crate) async fn pour<R: Read + Send + 'static>(
     let columns = written_columns(pipeline);
     let way = transaction.begin_exact(table, &columns, &encoding, pipeline.target.conflict).await?;
     let sinks = Sinks::new(transaction, task, encoding);
+    let spare = sinks.spare.clone();
     let mut segment = Segment::new(pipeline, plan, table, way);
+    let bytes_before = progress.bytes;
     let mut batches = stream::transform(opened, plan, task.workers, Spent::Kept, move || sinks.make());
     while let Some(batch) = batches.next().await? {
-        progress.bytes = batches.bytes_read();
+        progress.bytes = bytes_before + batches.bytes_read();
         segment.add(batch, task, progress)?;
         if segment.bytes >= SEGMENT || segment.rejects.len() >= HELD_REJECTS {
-            segment.bring_in(transaction, task, progress).await?;
+            spare.put_all(segment.bring_in(transaction, task, progress).await?);
+            segment.blocks.drain(..).for_each(|block| batches.recycle(block));
         }
         advance(progress.bytes, progress.counts.read);
     }
@@ -93,8 +96,8 @@ impl<'a> Segment<'a> {
 
     /// Takes a block's rows, and counts its records.
     fn add(&mut self, batch: Batch<Rows>, task: &Task<'_>, progress: &mut Progress) -> Result<(), LoadError> {
-        let Batch { rows, tally, block } = batch;
-        let (first, read) = (progress.next_record(), tally.read);
+        let Batch { start, rows, tally, block } = batch;
+        let (first, read) = (start.record, tally.read);
         self.count += tally.loaded;
         let rejects = progress.take(task, self.plan, tally)?;
         self.origins.add(first, read, &rejects);
@@ -107,13 +110,14 @@ impl<'a> Segment<'a> {
         Ok(())
     }
 
-    /// Rows into the table; what it refuses, and what was set aside before, into the ledger.
+    /// Rows into the table; what it refuses, and what was set aside before, into the ledger. The blocks stay, and buffers
+    /// come back.
     async fn bring_in(
         &mut self,
         transaction: &mut LoadTransaction,
         task: &Task<'_>,
         progress: &mut Progress,
-    ) -> Result<(), LoadError> {
+    ) -> Result<Vec<Vec<u8>>, LoadError> {
         let rows = rows_of(std::mem::take(&mut self.rows), std::mem::take(&mut self.count), transaction);
         let errors = task.target.pipeline.errors;
         let most = errors.limit_rows.map_or(u64::MAX, |limit| limit.saturating_sub(progress.counts.rejected));
@@ -137,10 +141,12 @@ impl<'a> Segment<'a> {
             transaction.write_rejects(&self.rejects).await?;
         }
         self.rejects.clear();
-        self.blocks.clear();
         self.bytes = 0;
         self.origins = Origins::default();
-        Ok(())
+        match rows {
+            ExactRows::Copy(rows) => Ok(rows.buffers),
+            ExactRows::Sqlite(_) => Ok(Vec::new()),
+        }
     }
 
     /// The refused rows as the records they were.
@@ -148,7 +154,7 @@ impl<'a> Segment<'a> {
         let mut rejects = Vec::with_capacity(refusals.len());
         let mut rest = refusals;
         for (at, block) in self.blocks.iter().enumerate() {
-            let end = self.blocks.get(at + 1).map_or(u64::MAX, Block::first_record);
+            let end = self.blocks.get(at + 1).map_or(u64::MAX, |next| next.position().record);
             let record = |refusal: &Refusal| refusal.records.map_or(0, |(record, _)| record);
             let (here, later) = rest.split_at(rest.partition_point(|refusal| record(refusal) < end));
             rest = later;

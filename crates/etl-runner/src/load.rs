@@ -5,16 +5,18 @@
 //! the limits, commit. Whatever fails on the way leaves nothing but a `failed` row in the ledger.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use objects::{Compression, Decompressed, Limits, ObjectMeta, ObjectReader, ReadAhead, Store, StoreError};
-use transform::csv::Opened;
-use transform::pipeline::{Errors, Mode};
 use tracing::debug;
-use transform::{Code, ColumnType, Discard, HeaderReport, Labels, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally};
+use transform::csv::{Format, Opened, Position};
+use transform::pipeline::{Errors, Mode};
+use transform::{
+    Code, ColumnType, Discard, HeaderReport, Labels, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally,
+};
 use uuid::Uuid;
 
 use crate::database::{
@@ -22,17 +24,20 @@ use crate::database::{
     LiveTable, LoadFilter, LoadTransaction, SqliteRows, TableEncoding, TableName, compare, written_columns,
 };
 use crate::error::LoadError;
+use crate::exact;
 use crate::ledger::{
     Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, StoredReject, Timestamp, Totals,
 };
-use crate::exact;
 use crate::parallel;
 use crate::report::{LoadReport, Outcome, RejectTotal};
-use crate::stream::{self, Batches, Spent};
+use crate::stream::{self, Batches, Spent, StreamError};
 
 /// Rows of one COPY statement, in bytes. PostgreSQL answers a COPY only at its end, so a refusal stops within one
 /// segment; larger segments gain nothing measurable.
 const SEGMENT: usize = 32 * 1024 * 1024;
+/// Segments of a large object. Each has a savepoint, and PostgreSQL looks up fewer than 64 of a transaction quickly:
+/// `PGPROC_MAX_CACHED_SUBXIDS` in its proc.h.
+const MOST_SEGMENTS: u64 = 48;
 /// Rejects shown with a report.
 pub(crate) const SHOWN_REJECTS: usize = 10;
 /// Rejects and their bytes held back before a segment is ended for their sake.
@@ -115,7 +120,7 @@ pub async fn load(database: &mut Database, task: &Task<'_>, advance: Advance<'_>
 }
 
 /// What is known of a load, or of one split of it, so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Progress {
     pub(crate) started_at: Timestamp,
     pub(crate) counts: Counts,
@@ -129,8 +134,8 @@ pub(crate) struct Progress {
     kept_bytes: usize,
     pub(crate) notes: Vec<String>,
     note: serde_json::Map<String, serde_json::Value>,
-    /// Number of the first record, and the rejects of all splits together.
-    split: Option<(u64, Arc<AtomicU64>)>,
+    /// The rejects of all splits together.
+    rejected_in_splits: Option<Arc<AtomicU64>>,
     /// The ledger says already that this load failed.
     pub(crate) recorded: Option<i64>,
     /// What becomes of the splits that are in, after a failure.
@@ -297,8 +302,24 @@ async fn fill(
     }
     let source = match way {
         Way::Straight => {
-            let encoding = table.encoding(pipeline);
-            pour(transaction, opened, task, plan, encoding, task.workers, progress, advance).await?
+            let (encoding, format) = (table.encoding(pipeline), opened.format());
+            match pour(transaction, opened, task, plan, encoding, task.workers, progress, advance).await {
+                Ok(source) => source,
+                Err(Stopped { error, segment: Some(segment) })
+                    if error.is_of_rows(pipeline) && transaction.goes_on() =>
+                {
+                    debug!(
+                        error = error.chain(),
+                        "the table refuses rows of a segment, which are told apart from there on"
+                    );
+                    let SegmentStart { position, progress: before } = *segment;
+                    *progress = before;
+                    progress.bytes = position.offset;
+                    let opened = open_at(task, format, position).await?;
+                    exact::pour(transaction, opened, task, plan, table, progress, advance).await?
+                }
+                Err(Stopped { error, .. }) => return Err(error),
+            }
         }
         Way::Exact => exact::pour(transaction, opened, task, plan, table, progress, advance).await?,
     };
@@ -312,6 +333,41 @@ async fn fill(
     Ok(())
 }
 
+/// Opens the pinned version once more, at a place an earlier pass came by.
+async fn open_at(task: &Task<'_>, format: Format, position: Position) -> Result<Opened<Source>, LoadError> {
+    let reader = task.store.reader(task.object).await?;
+    tokio::task::spawn_blocking(move || {
+        let source = Decompressed::new(reader, Limits::default())?;
+        let mut source = ReadAhead::new(source).map_err(|error| StoreError::from_read(error, "the object"))?;
+        // What stands before is part of the object's hash.
+        io::copy(&mut source.by_ref().take(position.offset), &mut io::sink()).map_err(StreamError::Read)?;
+        Ok(Opened::at(source, format, position))
+    })
+    .await
+    .map_err(LoadError::Panicked)?
+}
+
+/// Why rows did not get in.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pub(crate) error: LoadError,
+    /// The segment it happened in, unless it is the first.
+    segment: Option<Box<SegmentStart>>,
+}
+
+impl<E: Into<LoadError>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), segment: None }
+    }
+}
+
+/// Where a segment begins, and what was known until then.
+#[derive(Debug)]
+struct SegmentStart {
+    position: Position,
+    progress: Progress,
+}
+
 /// All records from where `opened` stands to its end: rows and rejects into the transaction. Gives the source back.
 #[expect(clippy::too_many_arguments, reason = "what it takes to write rows; a struct would only rename it")]
 pub(crate) async fn pour<R: Read + Send + 'static>(
@@ -323,21 +379,29 @@ pub(crate) async fn pour<R: Read + Send + 'static>(
     workers: usize,
     progress: &mut Progress,
     advance: Advance<'_>,
-) -> Result<R, LoadError> {
+) -> Result<R, Stopped> {
     let sinks = Sinks::new(transaction, task, encoding);
     let (kind, spare) = (sinks.kind, sinks.spare.clone());
     let mut batches = stream::transform(opened, plan, workers, Spent::Recycled, move || sinks.make());
-    let mut segments = Segments::new(transaction, written_columns(task.target.pipeline), kind, spare);
+    let mut segments = Segments::new(transaction, task, kind, spare);
+    let mut segment = None;
     while let Some(batch) = batches.next().await? {
+        if segments.begins_another() {
+            segment = Some(Box::new(SegmentStart { position: batch.start, progress: progress.clone() }));
+        }
         progress.bytes = batches.bytes_read();
-        let (first, read) = (progress.next_record(), batch.tally.read);
+        let (first, read) = (batch.start.record, batch.tally.read);
         let rejects = progress.take(task, plan, batch.tally)?;
-        segments.take(batch.rows, rejects, first, read).await?;
+        if let Err(error) = segments.take(batch.rows, rejects, first, read).await {
+            return Err(Stopped { error, segment });
+        }
         advance(progress.bytes, progress.counts.read);
     }
     let source = batches.finish().await?;
-    segments.finish().await?;
-    Ok(source)
+    match segments.finish().await {
+        Ok(()) => Ok(source),
+        Err(error) => Err(Stopped { error, segment }),
+    }
 }
 
 /// A dry run: the same reading and the same rules, and nobody to give the rows to.
@@ -374,7 +438,7 @@ pub(crate) struct Sinks {
     /// For `_load_id`.
     load: Option<i64>,
     /// Buffers the connection has sent come back to the encoders.
-    spare: Spare,
+    pub(crate) spare: Spare,
 }
 
 impl Sinks {
@@ -419,11 +483,15 @@ impl RowSink for Rows {
 
 /// Empty buffers between the connection and the encoders.
 #[derive(Clone, Debug, Default)]
-struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Spare {
     fn take(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    pub(crate) fn put_all(&self, buffers: Vec<Vec<u8>>) {
+        buffers.into_iter().for_each(|buffer| self.put(buffer));
     }
 
     fn put(&self, buffer: Vec<u8>) {
@@ -483,6 +551,10 @@ struct Segments<'a> {
     columns: Vec<String>,
     kind: Kind,
     spare: Spare,
+    /// Bytes that fill a segment.
+    full: usize,
+    /// Segments that are in.
+    ended: u64,
     /// Bytes of the COPY statement that is open.
     sent: Option<usize>,
     /// Where the rows of that statement came from.
@@ -492,9 +564,26 @@ struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    fn new(transaction: &'a mut LoadTransaction, columns: Vec<String>, kind: Kind, spare: Spare) -> Self {
-        let origins = Origins::default();
-        Self { transaction, columns, kind, spare, sent: None, origins, rejects: Vec::new(), reject_bytes: 0 }
+    fn new(transaction: &'a mut LoadTransaction, task: &Task<'_>, kind: Kind, spare: Spare) -> Self {
+        let (columns, origins) = (written_columns(task.target.pipeline), Origins::default());
+        let full = usize::try_from(task.object.size / MOST_SEGMENTS).unwrap_or(usize::MAX).max(SEGMENT);
+        Self {
+            transaction,
+            columns,
+            kind,
+            spare,
+            full,
+            ended: 0,
+            sent: None,
+            origins,
+            rejects: Vec::new(),
+            reject_bytes: 0,
+        }
+    }
+
+    /// Whether what comes next is the first of a segment, and not of the first one.
+    fn begins_another(&self) -> bool {
+        self.ended > 0 && self.sent.is_none() && self.rejects.is_empty()
     }
 
     /// The rows and rejects of a block of `read` records, the first of them `first`.
@@ -511,7 +600,7 @@ impl<'a> Segments<'a> {
         }
         self.reject_bytes += rejects.iter().map(|reject| reject.raw.len()).sum::<usize>();
         self.rejects.extend(rejects);
-        let full = self.sent.is_some_and(|sent| sent >= SEGMENT);
+        let full = self.sent.is_some_and(|sent| sent >= self.full);
         let held = self.rejects.len() >= HELD_REJECTS || self.reject_bytes >= HELD_REJECT_BYTES;
         if full || held {
             self.end_segment().await?;
@@ -539,6 +628,7 @@ impl<'a> Segments<'a> {
         {
             load.finish_copy().await.map_err(|error| self.origins.name_record(error))?;
         }
+        self.ended += 1;
         self.origins.runs.clear();
         if !self.rejects.is_empty() {
             self.transaction.write_rejects(&self.rejects).await?;
@@ -566,22 +656,16 @@ impl Progress {
             kept_bytes: 0,
             notes: Vec::new(),
             note: serde_json::Map::new(),
-            split: None,
+            rejected_in_splits: None,
             recorded: None,
             splits_left: None,
         }
     }
 
-    /// Of the split that begins with record `first`. `rejected` counts the rejects of all splits, so that the limit holds
-    /// for the object.
-    pub(crate) fn of_split(first: u64, rejected: Arc<AtomicU64>) -> Self {
+    /// Of a split. `rejected` counts the rejects of all splits, so that the limit holds for the object.
+    pub(crate) fn of_split(rejected: Arc<AtomicU64>) -> Self {
         let now = Timestamp::from(SystemTime::now());
-        Self { split: Some((first, rejected)), ..Self::new(now) }
-    }
-
-    /// The number of the record that comes next.
-    pub(crate) fn next_record(&self) -> u64 {
-        self.split.as_ref().map_or(1, |(first, _)| *first) + self.counts.read
+        Self { rejected_in_splits: Some(rejected), ..Self::new(now) }
     }
 
     pub(crate) fn note(&mut self, key: &str, value: impl Into<serde_json::Value>) {
@@ -616,12 +700,7 @@ impl Progress {
     }
 
     /// Takes a block's counts and rejects; fails at the reject that goes over the limit, in file order.
-    pub(crate) fn take(
-        &mut self,
-        task: &Task<'_>,
-        plan: &Plan,
-        tally: Tally,
-    ) -> Result<Vec<StoredReject>, LoadError> {
+    pub(crate) fn take(&mut self, task: &Task<'_>, plan: &Plan, tally: Tally) -> Result<Vec<StoredReject>, LoadError> {
         self.counts.read += tally.read;
         self.counts.loaded += tally.loaded;
         self.counts.skipped += tally.skipped;
@@ -645,9 +724,9 @@ impl Progress {
         self.counts.rejected += 1;
         *self.totals_by_rule.entry((code.as_str(), reject.field.clone())).or_default() += 1;
         self.keep(reject);
-        let rejected = match &self.split {
+        let rejected = match &self.rejected_in_splits {
             None => self.counts.rejected,
-            Some((_, all)) => all.fetch_add(1, Ordering::Relaxed) + 1,
+            Some(all) => all.fetch_add(1, Ordering::Relaxed) + 1,
         };
         match task.target.pipeline.errors.rows_exceeded(rejected) {
             Some(limit) => Err(LoadError::TooManyRejects { limit, line: reject.line, record: reject.record }),

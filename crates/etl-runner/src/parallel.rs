@@ -119,16 +119,16 @@ impl SplitLoad<'_> {
             BeginSplit::AlreadyLoaded => return Ok(SplitOutcome::AlreadyLoaded),
             BeginSplit::GivenUp => return Err(LoadError::GivenUp.into()),
         };
-        let mut progress = Progress::of_split(split.start.record, Arc::clone(&self.rejected));
+        let mut progress = Progress::of_split(Arc::clone(&self.rejected));
         let opened = Opened::at(source, self.format, split.start);
         let encoding = self.encoding.clone();
         let poured =
             pour(&mut transaction, opened, task, self.plan, encoding, self.workers, &mut progress, advance).await;
         let ended = match poured {
             Ok(_) => database.finish_split(transaction, split, &progress.counts).await.map_err(LoadError::from),
-            Err(error) => {
+            Err(stopped) => {
                 transaction.abort().await;
-                Err(error)
+                Err(stopped.error)
             }
         };
         match ended {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
-use transform::csv::{Block, Opened};
+use transform::csv::{Block, Opened, Position};
 use transform::{Plan, RowSink, Tally, Worker};
 
 /// Why a batch did not arrive.
@@ -28,6 +28,8 @@ pub enum StreamError {
 /// What became of one block.
 #[derive(Debug)]
 pub struct Batch<S> {
+    /// Where the block begins.
+    pub start: Position,
     pub rows: S,
     pub tally: Tally,
     /// The block itself, where it was asked for.
@@ -43,9 +45,13 @@ struct Pending<S> {
 #[derive(Debug)]
 pub struct Batches<R, S> {
     pending: mpsc::Receiver<Pending<S>>,
+    buffers: Buffers,
     read: Arc<AtomicU64>,
     reader: JoinHandle<io::Result<R>>,
 }
+
+/// Of blocks, to be filled again.
+type Buffers = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl<S> std::fmt::Debug for Pending<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -79,9 +85,10 @@ where
 {
     // One block in each worker's hands and one waiting; a further one is being cut.
     let (send, pending) = mpsc::channel(workers + 1);
+    let buffers = Buffers::default();
     let shared = Arc::new(Shared {
         workers: Mutex::new((0..workers).map(|_| Worker::new(plan)).collect()),
-        buffers: Mutex::new(Vec::new()),
+        buffers: Arc::clone(&buffers),
         plan: plan.clone(),
         spent,
         make_sink,
@@ -106,12 +113,12 @@ where
         counted.store(opened.bytes(), Ordering::Relaxed);
         Ok(opened.into_source())
     });
-    Batches { pending, read, reader }
+    Batches { pending, buffers, read, reader }
 }
 
 struct Shared<F> {
     workers: Mutex<Vec<Worker>>,
-    buffers: Mutex<Vec<Vec<u8>>>,
+    buffers: Buffers,
     plan: Plan,
     spent: Spent,
     make_sink: F,
@@ -126,6 +133,7 @@ impl<F> Shared<F> {
         let mut worker = idle.unwrap_or_else(|| Worker::new(&self.plan));
         let mut rows = (self.make_sink)();
         let tally = worker.apply(&block, &mut rows);
+        let start = block.position();
         lock(&self.workers).push(worker);
         let block = match self.spent {
             Spent::Kept => Some(block),
@@ -134,7 +142,7 @@ impl<F> Shared<F> {
                 None
             }
         };
-        Batch { rows, tally, block }
+        Batch { start, rows, tally, block }
     }
 }
 
@@ -152,6 +160,11 @@ impl<R, S> Batches<R, S> {
                 work.await.map(Some).map_err(|source| StreamError::Worker { offset, source })
             }
         }
+    }
+
+    /// Gives the buffer of a kept block back.
+    pub fn recycle(&self, block: Block) {
+        lock(&self.buffers).push(block.into_buffer());
     }
 
     /// Bytes read so far, after decompression.

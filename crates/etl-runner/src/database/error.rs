@@ -79,6 +79,13 @@ pub enum DatabaseError {
          again"
     )]
     RowsWithoutLoad { load: i64, table: String },
+    /// The ledger was lost, or the table comes from elsewhere. A number given out twice would mix up their rows.
+    #[error(
+        "rows of {table} have load numbers up to {newest}, which this ledger did not give, and the next ones would be the \
+         same; an administrator can run: alter table aqueduct.load alter column id restart with {}",
+        newest.saturating_add(1)
+    )]
+    ForeignNumbers { table: String, newest: i64 },
     /// Another run, or a lock held for long.
     #[error("{doing}: another process holds it")]
     Busy { doing: String },
@@ -143,6 +150,7 @@ impl DatabaseError {
             | Self::Balance { .. }
             | Self::RowsDropped { .. }
             | Self::RowsWithoutLoad { .. }
+            | Self::ForeignNumbers { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -183,6 +191,7 @@ impl DatabaseError {
             | Self::Balance { .. }
             | Self::RowsDropped { .. }
             | Self::RowsWithoutLoad { .. }
+            | Self::ForeignNumbers { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -226,6 +235,7 @@ impl DatabaseError {
             | Self::Balance { .. }
             | Self::RowsDropped { .. }
             | Self::RowsWithoutLoad { .. }
+            | Self::ForeignNumbers { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -524,8 +534,8 @@ fn of_sqlstate(error: &PgDatabaseError, whom: Whom<'_>, doing: Doing<'_>) -> Dat
 /// Classes of SQLSTATE by which the server itself says that something other than a row is wrong.
 /// https://www.postgresql.org/docs/current/errcodes-appendix.html
 const SERVER_CLASSES: [&str; 22] = [
-    "08", "09", "0A", "0B", "0L", "0P", "25", "26", "28", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "54", "55", "57",
-    "58", "XX",
+    "08", "09", "0A", "0B", "0L", "0P", "25", "26", "28", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "54", "55",
+    "57", "58", "XX",
 ];
 
 /// The row a COPY's error context speaks of. The context ends in the row's text, so only its head is read.

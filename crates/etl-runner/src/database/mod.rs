@@ -31,7 +31,7 @@ pub use error::{DatabaseError, Refusal, RefusalKind};
 pub use ledger_schema::{Setup, setup_sql};
 pub use name::{NameError, TableName, quote};
 pub use postgres::{
-    BeginSplit, CopyEncoder, CopyFormat, CopyTextEncoder, CopyRows, Postgres, PostgresLoad, PostgresWay, SplitRow,
+    BeginSplit, CopyEncoder, CopyFormat, CopyRows, CopyTextEncoder, Postgres, PostgresLoad, PostgresWay, SplitRow,
 };
 pub use secret::SecretError;
 pub use shape::{LiveColumn, LiveTable, LiveType, ShapeProblem, TableEncoding, TableKind, compare, written_columns};
@@ -385,6 +385,14 @@ impl LoadTransaction {
                 Ok(refused)
             }
             _ => Err(DatabaseError::Driver { doing: "write rows".into(), kind: "they are for another database" }),
+        }
+    }
+
+    /// Whether the transaction still stands, after a refusal: the segment it happened in was taken back alone.
+    pub fn goes_on(&self) -> bool {
+        match self {
+            Self::Postgres(load) => load.goes_on(),
+            Self::Sqlite(_) => false,
         }
     }
 

@@ -749,7 +749,10 @@ fn a_refused_row_is_named_by_its_record() {
     sandbox.note("what is no key is set aside");
     let Where::Postgres(database) = &sandbox.database else { unreachable!("made on PostgreSQL") };
     database.psql("drop table item; create table item (id bigint primary key constraint small check (id <> 10000), price numeric(8,2), _load_id bigint, _record bigint)");
-    sandbox.put("items/a.csv", (1..=20_000).fold(String::from("id,price\n"), |rows, id| rows + &format!("{id},1\n")).as_bytes());
+    sandbox.put(
+        "items/a.csv",
+        (1..=20_000).fold(String::from("id,price\n"), |rows, id| rows + &format!("{id},1\n")).as_bytes(),
+    );
     sandbox.ok("run items.toml");
     sandbox.golden("refused-postgres");
 

@@ -76,8 +76,7 @@ fn records(random: &mut Random, count: u64, odds: u64, mood: bool) -> Vec<Record
             let slot = if breaks(2) { n / 3 } else { 100_000 + n };
             let note = if breaks(3) { None } else { Some(if breaks(3) { "forbidden" } else { "a note" }) };
             let feeling = if breaks(3) { "bored" } else { "ok" };
-            let mut record: Record =
-                vec![Some(id.to_string()), Some(code), Some(amount), Some(parent.to_string())];
+            let mut record: Record = vec![Some(id.to_string()), Some(code), Some(amount), Some(parent.to_string())];
             record.extend([Some(quantity.to_string()), Some(slot.to_string()), note.map(str::to_owned)]);
             record.extend(mood.then(|| Some(feeling.to_owned())));
             record
@@ -216,6 +215,27 @@ fn without_lineage_the_same_rows_are_left() {
 }
 
 #[test]
+fn a_role_that_may_only_insert_sets_the_same_records_aside() {
+    let database = Postgres::database();
+    let role = format!("{}_poor", database.name());
+    database.psql("create table event (id bigint primary key, _load_id bigint, _record bigint)");
+    let fields = "{ name = \"id\", type = \"integer\" }";
+    let folder = Folder::new(&pipeline(fields, true, ""), "id\n1\n2\n1\n3\n2\n");
+    let setup = Command::new(env!("CARGO_BIN_EXE_etl-runner"))
+        .args(["setup", "--app-role", &role])
+        .env("DATABASE_URL", database.url())
+        .output()
+        .unwrap();
+    assert!(setup.status.success(), "{}", text(&setup));
+    database.psql(&format!("alter role \"{role}\" login password 'p'; grant insert on event to \"{role}\""));
+    let output = folder.run(&database.url_as(&role, Some("p")), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql("select string_agg(record::text, ' ' order by record) from aqueduct.reject"), "3 5");
+    assert_eq!(database.psql("select string_agg(id::text, ' ' order by id) from event"), "1 2 3");
+    database.psql(&format!("drop owned by \"{role}\"; drop role \"{role}\""));
+}
+
+#[test]
 fn codes_and_messages_name_the_rule() {
     let database = Postgres::database();
     database.psql(TABLE);
@@ -226,7 +246,8 @@ fn codes_and_messages_name_the_rule() {
         Folder::new(&pipeline(&fields, true, ""), &format!("id,code,amount,parent,quantity,slot,note,mood\n{rows}"));
     let output = folder.run(database.url(), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    let rejects = database.psql("select record, code, coalesce(field, '-'), message from aqueduct.reject order by record");
+    let rejects =
+        database.psql("select record, code, coalesce(field, '-'), message from aqueduct.reject order by record");
     let expected = [
         "2|primary-key|id|the table has the key already: key \"event_pkey\" on \"id\"",
         "3|unique-error|code|the table has the key already: key \"event_code\" on \"code\"",
@@ -324,8 +345,13 @@ fn splits_that_meet_a_refusal_end_as_one_load_with_rejects() {
     let output = folder.run(database.url(), &["--parallel", "2"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert_eq!(database.psql("select count(*) from event"), "199995");
-    assert_eq!(database.psql("select string_agg(record::text, ' ' order by record) from aqueduct.reject where load_id = \
-                              (select id from aqueduct.load where state = 'loaded')"), "40000 80000 120000 160000 200000");
+    assert_eq!(
+        database.psql(
+            "select string_agg(record::text, ' ' order by record) from aqueduct.reject where load_id = \
+                              (select id from aqueduct.load where state = 'loaded')"
+        ),
+        "40000 80000 120000 160000 200000"
+    );
 }
 
 /// Rows of a file database, one line each.
@@ -391,8 +417,7 @@ async fn sqlite_leaves_what_inserting_record_by_record_leaves() {
 async fn a_trigger_that_ends_the_transaction_ends_the_load() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("warehouse.db");
-    let mut connection =
-        SqliteConnection::connect(&format!("sqlite:{}?mode=rwc", path.display())).await.unwrap();
+    let mut connection = SqliteConnection::connect(&format!("sqlite:{}?mode=rwc", path.display())).await.unwrap();
     let table = "create table event (id integer primary key, note text, _load_id integer, _record integer) strict; \
                  create trigger refuse before insert on event when new.note = 'forbidden' \
                  begin select raise(rollback, 'no'); end;";
@@ -402,4 +427,67 @@ async fn a_trigger_that_ends_the_transaction_ends_the_load() {
     let output = files.run(&format!("sqlite:{}", path.display()), &[]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert_eq!(sqlite_lines(&path, "select note from event").await, [""; 0]);
+}
+
+#[test]
+fn a_table_with_rows_of_another_ledger_is_not_mixed_up_with_them() {
+    let database = Postgres::database();
+    let fields = "{ name = \"id\", type = \"integer\" }";
+    let folder = Folder::new(&pipeline(fields, true, ""), "id\n1\n2\n");
+    assert!(folder.run(database.url(), &[]).status.success());
+    database.psql("drop schema aqueduct cascade");
+    std::fs::write(folder.path("events.csv"), "id\n3\n").unwrap();
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let said = text(&output);
+    let (_, fix) = said.split_once("can run: ").unwrap();
+    database.psql(fix.lines().next().unwrap());
+    let output = folder.run(database.url(), &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(database.psql("select count(distinct _load_id), count(*) from event"), "2|3");
+}
+
+#[test]
+fn a_refusal_late_in_a_large_object_costs_no_record_before_it() {
+    // Segments of 32 MiB: the third one meets the refused rows, in several places, between rejects of the pipeline's own.
+    let filler = "x".repeat(400);
+    let mut rows = String::from("id,note\n");
+    for n in 0..220_000_u64 {
+        let id = match n {
+            170_000 => "7".to_owned(),
+            170_001 | 205_000 => "no number".to_owned(),
+            200_000..=200_002 => "100".to_owned(),
+            _ => n.to_string(),
+        };
+        rows.push_str(&format!("{id},{filler}\n"));
+    }
+    for (extension, bytes) in [("csv", rows.clone().into_bytes()), ("csv.gz", gzip(rows.as_bytes()))] {
+        let database = Postgres::database();
+        database.psql("create table event (id bigint primary key, note text, _load_id bigint, _record bigint)");
+        let fields = "{ name = \"id\", type = \"integer\" }, { name = \"note\", type = \"string\" }";
+        let folder = Folder::new(&pipeline(fields, true, ""), "");
+        std::fs::write(folder.path("events.csv"), &bytes).unwrap();
+        let output = folder.run(database.url(), &["-v"]);
+        assert_eq!(output.status.code(), Some(0), "{extension}: {}", text(&output));
+        let expected = "select 219994, 0, '170001 170002 200001 200002 200003 205001'";
+        let found = "select count(*), count(*) filter (where _record <> id + 1), \
+                     (select string_agg(record::text, ' ' order by record) from aqueduct.reject) from event";
+        assert_eq!(database.psql(found), database.psql(expected), "{extension}");
+        let whole = format!(
+            "select bytes = {} and loaded = 219994 and loaded + rejected = 220000 from aqueduct.load",
+            rows.len()
+        );
+        assert_eq!(database.psql(&whole), "t", "{extension}");
+        assert_eq!(database.psql("select max(id) from aqueduct.load"), "1", "it went on in the same transaction");
+        let mut verify = Command::new(env!("CARGO_BIN_EXE_etl-runner"));
+        verify.current_dir(folder.folder.path()).env("DATABASE_URL", database.url());
+        let verified = verify.arg("verify").output().unwrap();
+        assert_eq!(verified.status.code(), Some(0), "its hash is that of all bytes: {}", text(&verified));
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
 }

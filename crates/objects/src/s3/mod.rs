@@ -85,6 +85,7 @@ pub struct S3Store {
     /// Whether requests are signed with the hash of their body.
     signs_payload: bool,
     bodies: Bodies,
+    spare: read::Spare,
     bucket: String,
     /// Empty, or ending in `/`.
     prefix: String,
@@ -137,6 +138,7 @@ impl S3Store {
             sender: Client::from_conf(slow.build()),
             signs_payload: set("AQUEDUCT_S3_SIGN_PAYLOAD") || !endpoint.as_deref().is_none_or(keeps_bytes_whole),
             bodies: Bodies::default(),
+            spare: read::Spare::default(),
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
             endpoint: endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com")),

@@ -47,9 +47,10 @@ pub(crate) struct RangedRead {
     work: AbortHandle,
 }
 
-/// Pieces that were read, to be filled again. Never more than are in flight, for a piece is made only when none is here.
+/// Pieces that were read, to be filled again by whatever read of the store comes next. Never more than are in flight, for
+/// a piece is made only when none is here.
 #[derive(Clone, Debug, Default)]
-struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(super) struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Spare {
     fn take(&self) -> Vec<u8> {
@@ -86,7 +87,7 @@ impl S3Store {
     }
 
     async fn ranged(&self, meta: &ObjectMeta, range: Range<u64>, in_flight: usize) -> Result<RangedRead, StoreError> {
-        let spare = Spare::default();
+        let spare = self.spare.clone();
         let fetch =
             Fetch { store: self.clone(), meta: meta.clone(), uri: self.uri_of(&meta.key), spare: spare.clone() };
         // The first answer comes before the reader, so that a missing right or a changed object is reported at once.
@@ -137,6 +138,7 @@ impl RangedRead {
 
 impl Drop for RangedRead {
     fn drop(&mut self) {
+        self.spare.put(std::mem::take(&mut self.chunk));
         self.work.abort();
     }
 }

@@ -35,9 +35,9 @@ impl Block {
         self.offset
     }
 
-    /// Number of the first data record; the first of the object is 1.
-    pub fn first_record(&self) -> u64 {
-        self.record
+    /// Where it begins.
+    pub fn position(&self) -> Position {
+        Position { offset: self.offset, line: self.line, record: self.record }
     }
 
     /// The records' bytes; UTF-16 arrives here as UTF-8.

@@ -11,7 +11,8 @@ use super::keys;
 use super::problem::Collector;
 use super::section::{At, Section};
 use super::{
-    Conflict, Dialect, Drift, Errors, Limits, MissingColumns, Mode, NewColumns, OnChange, Pipeline, Schema, Source, Target,
+    Conflict, Dialect, Drift, Errors, Limits, MissingColumns, Mode, NewColumns, OnChange, Pipeline, Schema, Source,
+    Target,
 };
 use crate::encoding::Encoding;
 

@@ -207,7 +207,7 @@ fn apply(input: &[u8]) -> (u64, u64, Vec<(u64, Fate)>) {
     while let Some(block) = opened.next_block().expect("bytes in memory can be read") {
         let tally = worker.apply(&block, &mut sink);
         let is_row = |number: &u64| tally.rejects.iter().all(|reject| reject.record != *number);
-        let rows: Vec<u64> = (block.first_record()..).take(tally.read as usize).filter(is_row).collect();
+        let rows: Vec<u64> = (block.position().record..).take(tally.read as usize).filter(is_row).collect();
         assert_found(input, &rows, &worker.find(&block, &rows));
         read += tally.read;
         loaded += tally.loaded;

@@ -18,9 +18,9 @@ use super::{Session, built, get, statement};
 /// Gone with the transaction.
 const STAGING: &str = "pg_temp.aqueduct_staging";
 
-const SAVEPOINT: &str = "savepoint aqueduct";
-const KEEP: &str = "release savepoint aqueduct";
-const TAKE_BACK: &str = "rollback to savepoint aqueduct; release savepoint aqueduct";
+pub(super) const SAVEPOINT: &str = "savepoint aqueduct";
+pub(super) const KEEP: &str = "release savepoint aqueduct";
+pub(super) const TAKE_BACK: &str = "rollback to savepoint aqueduct; release savepoint aqueduct";
 
 /// Rows to be brought in or refused one by one.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct PostgresWay {
     format: CopyFormat,
     /// A row whose key is taken is left out by the statement itself.
     leaves_out: bool,
-    /// Where `_record` stands among the columns, from 1.
+    /// Where `_record` stands among the columns, from 1, if the table gives it back.
     record: Option<usize>,
     /// Makes the table of staged rows.
     staging: String,
@@ -77,7 +77,8 @@ impl PostgresWay {
         // Lineage columns follow the fields.
         let types = types.iter().copied().chain(std::iter::repeat(ColumnType::Int8)).take(columns.len());
         let staged: Vec<String> = (1..=columns.len()).map(|place| format!("c{place}")).collect();
-        let declared = staged.iter().zip(types).map(|(name, column)| format!("{name} {}", type_name(column, Dialect::Postgres)));
+        let declared =
+            staged.iter().zip(types).map(|(name, column)| format!("{name} {}", type_name(column, Dialect::Postgres)));
         let declared = declared.collect::<Vec<_>>().join(", ");
         Ok(Self {
             format,
@@ -130,6 +131,9 @@ impl PostgresLoad {
         self.session()?.simple("set constraints all immediate".into(), Doing::Describe(&name)).await?;
         let leaves_out = conflict == Conflict::Reject && !self.session()?.has_deferrable_key(table).await?;
         let mut way = PostgresWay::new(table, columns, types, format, leaves_out)?;
+        if way.record.is_some() && !self.session()?.may_see_records(table).await? {
+            way.record = None;
+        }
         if format == CopyFormat::Text {
             way.casts = self.session()?.text_columns(table, columns).await?;
         }
@@ -265,7 +269,12 @@ impl PostgresLoad {
 
     /// Why a row alone is refused: only now does the server name the key. It may go in, when what held the key is gone by
     /// now; a row that a trigger drops without a word is missed when the load is counted.
-    async fn refusal_of(&mut self, way: &PostgresWay, row: i64, doing: Doing<'_>) -> Result<Option<Refusal>, DatabaseError> {
+    async fn refusal_of(
+        &mut self,
+        way: &PostgresWay,
+        row: i64,
+        doing: Doing<'_>,
+    ) -> Result<Option<Refusal>, DatabaseError> {
         let insert = way.insert(false);
         let session = self.session()?;
         session.simple(SAVEPOINT.into(), doing).await?;
@@ -343,6 +352,13 @@ impl Session {
         );
         let oid = table.oid.map(i64::from);
         get(&self.row(query.bind(oid), Doing::Describe(&table.name)).await?, "found")
+    }
+
+    /// `returning` needs the right to select, which a load has no other use for.
+    async fn may_see_records(&mut self, table: &LiveTable) -> Result<bool, DatabaseError> {
+        let query = statement("select has_column_privilege($1::oid, $2, 'select') as found");
+        let query = query.bind(table.oid.map(i64::from)).bind(RECORD);
+        get(&self.row(query, Doing::Describe(&table.name)).await?, "found")
     }
 
     /// The columns that take texts, with the type a text is to be read as.

@@ -13,7 +13,7 @@ use super::super::ddl::{LOAD_ID, add_key, analyze, primary_key_name, table_ddl};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::{TableName, quote};
 use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, Replaced, check_counts};
-use super::exact::Staging;
+use super::exact::{KEEP, SAVEPOINT, Staging, TAKE_BACK};
 use super::ledger::Ending;
 use super::{Postgres, Session, built, get, statement};
 use crate::ledger::{LoadState, NewLoad, Replaces, StoredReject, Totals};
@@ -74,6 +74,10 @@ pub struct PostgresLoad {
     pub(super) created: Option<Created>,
     pub(super) table_oid: Option<u32>,
     pub(super) staging: Staging,
+    /// Where the segment under way can be taken back alone.
+    pub(super) savepoint: bool,
+    /// It was, after a refusal, and the transaction stands.
+    pub(super) taken_back: bool,
 }
 
 /// A table this load made: its key is to follow the rows.
@@ -175,12 +179,33 @@ impl Postgres {
             Err(DatabaseError::Refused(refusal)) if refusal.kind == RefusalKind::Unique => return Ok(Begin::Busy),
             inserted => inserted?,
         };
+        if !whole_table {
+            self.vouch_for(&mut session, &new.table, id).await?;
+        }
         let load = PostgresLoad {
             replaced,
             table_oid: new.table_oid,
             ..PostgresLoad::new(session, id, &new.table, &new.object.uri)
         };
         Ok(Begin::Started(Box::new(LoadTransaction::Postgres(load))))
+    }
+
+    /// Makes sure, once, that no row of a table has a number of load `id` or a later one: the ledger that gave it is not
+    /// this one then. Who may not look does not find out, and could take no row out either. Only a table of which the ledger knows nothing has to be looked through.
+    pub(super) async fn vouch_for(
+        &mut self,
+        session: &mut Session,
+        table: &TableName,
+        id: i64,
+    ) -> Result<(), DatabaseError> {
+        if self.vouched_for.as_ref() == Some(table) {
+            return Ok(());
+        }
+        if let Some(newest) = session.foreign_number(table, id).await? {
+            return Err(DatabaseError::ForeignNumbers { table: table.to_string(), newest });
+        }
+        self.vouched_for = Some(table.clone());
+        Ok(())
     }
 
     /// Whether a load whose COMMIT got no answer was committed. Its locks go when its transaction ends, either way;
@@ -222,6 +247,23 @@ impl Session {
         Ok(Replaced::of(rows.collect::<Result<Vec<_>, DatabaseError>>()?))
     }
 
+    async fn foreign_number(&mut self, table: &TableName, id: i64) -> Result<Option<i64>, DatabaseError> {
+        let query = statement(
+            "select exists (select from pg_catalog.pg_attribute a \
+                 join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+                 where n.nspname = $1 and c.relname = $2 and a.attname = $3 and not a.attisdropped \
+                     and has_column_privilege(c.oid, a.attnum, 'select')) \
+             and not exists (select from aqueduct.load where table_schema = $1 and table_name = $2 and id <> $4) as unknown",
+        );
+        let query = query.bind(table.schema()).bind(table.name()).bind(LOAD_ID).bind(id);
+        if !get::<bool>(&self.row(query, Doing::ReadLedger).await?, "unknown")? {
+            return Ok(None);
+        }
+        let newest = format!("select max(\"{LOAD_ID}\")::bigint as newest from {}", table.quoted());
+        let newest: Option<i64> = get(&self.row(built(newest), Doing::Count(table)).await?, "newest")?;
+        Ok(newest.filter(|&newest| newest >= id))
+    }
+
     /// Whether rows are there that no load, or one before the table had lineage, wrote.
     pub(super) async fn has_rows_without_load(&mut self, table: &TableName) -> Result<bool, DatabaseError> {
         let sql = format!("select exists (select from {} where \"{LOAD_ID}\" is null) as found", table.quoted());
@@ -259,6 +301,8 @@ impl PostgresLoad {
             created: None,
             table_oid: None,
             staging: Staging::default(),
+            savepoint: false,
+            taken_back: false,
         }
     }
 
@@ -311,9 +355,16 @@ impl PostgresLoad {
     /// Begins a segment: one COPY statement for these columns, in this order. The server takes it or says why not.
     pub async fn start_copy(&mut self, columns: &[String], format: CopyFormat) -> Result<(), DatabaseError> {
         let quoted = columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
-        let sql = format!("copy {} ({quoted}) from stdin with ({})", self.table.quoted(), format.options());
+        let table = self.table.clone();
+        let sql = format!("copy {} ({quoted}) from stdin with ({})", table.quoted(), format.options());
         let (header, trailer) = (format.header(), format.trailer());
-        self.session()?;
+        let another = self.rows > 0;
+        let session = self.session()?;
+        // The first segment is the load's beginning; from the second on, a refusal should not cost what is in.
+        if another {
+            session.simple(SAVEPOINT.into(), Doing::Copy { table: &table, columns }).await?;
+        }
+        self.savepoint = another;
         let Some(session) = self.session.take() else { return Ok(()) };
         // One buffer on its way, one waiting: with the block being prepared that is all the memory a segment takes.
         let (feed, fed) = mpsc::channel(1);
@@ -346,8 +397,8 @@ impl PostgresLoad {
         Err(DatabaseError::Driver { doing: "send rows".into(), kind: "the segment has ended" })
     }
 
-    /// Ends the segment and waits for the server's judgement; gives how many rows it took. After a refusal the
-    /// transaction is over.
+    /// Ends the segment and waits for the server's judgement; gives how many rows it took. After a refusal in the first
+    /// segment the transaction is over; a later segment alone is taken back.
     pub async fn finish_copy(&mut self) -> Result<u64, DatabaseError> {
         let Some(mut copying) = self.copy.take() else { return Ok(0) };
         let trailer = copying.trailer;
@@ -365,7 +416,11 @@ impl PostgresLoad {
         };
         match result {
             Ok(rows) => {
-                self.session = Some(session);
+                let doing = Doing::Copy { table: &table, columns: &copying.columns };
+                let session = self.session.insert(session);
+                if std::mem::take(&mut self.savepoint) {
+                    session.simple(KEEP.into(), doing).await?;
+                }
                 self.rows += rows;
                 Ok(rows)
             }
@@ -373,11 +428,22 @@ impl PostgresLoad {
                 let doing = Doing::Copy { table: &table, columns: &copying.columns };
                 let mut error = session.error(error, doing);
                 if let DatabaseError::Refused(refusal) = &mut error {
-                    self.explain(session, refusal).await;
+                    if std::mem::take(&mut self.savepoint) {
+                        let session = self.session.insert(session);
+                        session.simple(TAKE_BACK.into(), doing).await?;
+                        session.complete(refusal, &table).await?;
+                        self.taken_back = true;
+                    } else {
+                        self.explain(session, refusal).await;
+                    }
                 }
                 Err(error)
             }
         }
+    }
+
+    pub(in super::super) fn goes_on(&self) -> bool {
+        self.taken_back
     }
 
     /// Names the columns of the constraint that refused, in a transaction of its own since this one is over. What

@@ -57,6 +57,8 @@ pub struct Postgres {
     idle: Option<PgConnection>,
     /// The table last looked at: a run of many objects looks at the same one.
     described: Option<catalog::Described>,
+    /// The table whose rows were last found to have numbers of this ledger.
+    vouched_for: Option<TableName>,
 }
 
 impl fmt::Debug for Postgres {
@@ -164,6 +166,7 @@ impl Postgres {
             user: options.get_username().into(),
             idle: None,
             described: None,
+            vouched_for: None,
         };
         database.idle = Some(database.establish().await?);
         Ok(database)
@@ -179,6 +182,7 @@ impl Postgres {
             user: Arc::clone(&self.user),
             idle: None,
             described: None,
+            vouched_for: None,
         }
     }
 

@@ -61,6 +61,7 @@ impl Postgres {
             Err(DatabaseError::Refused(refusal)) if refusal.kind == RefusalKind::Unique => return Ok(Begin::Busy),
             inserted => inserted?,
         };
+        self.vouch_for(&mut session, &new.table, id).await?;
         if let Some(pipeline) = makes {
             let made = ddl::table_ddl(pipeline, &new.table, Dialect::Postgres, None)?;
             session.simple(made.create, Doing::Create(&new.table)).await?;
