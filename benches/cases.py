@@ -445,5 +445,5 @@ def s3(bench):
 
 
 CASES = {function.__name__: function for function in (
-    plain, transform, create, parallel, dirty, conflict, small, sqlite, wide, quoted, gz, shuffled, s3, huge)}
+    plain, transform, create, parallel, dirty, small, sqlite, conflict, wide, quoted, gz, shuffled, s3, huge)}
 USUAL = ("plain", "transform", "create", "parallel", "dirty", "small", "sqlite")
