@@ -123,6 +123,7 @@ Examples:
   etl-runner run pipelines/customers.toml --reload --object customers/2026-01-31.csv
   etl-runner run pipelines/customers.toml --since 7d --limit 10
   etl-runner run pipelines/customers.toml --parallel 4          large files on four connections
+  etl-runner run pipelines/*.toml --retry-for 10m               through a restart or failover of the database
 
 Exit codes: one object that fails gives its own code (3 for its data); several objects of which some failed give 5, \
 or 75 when all failures may pass by themselves; an object left alone because it failed before gives 3; what would fail every object (no connection, no permission, a table of another shape) ends the run with its code.")]
@@ -151,6 +152,9 @@ pub(crate) struct Run {
     /// Load splits of a large object on N connections at once; PostgreSQL, mode append with lineage
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) parallel: Option<u8>,
+    /// Try again for so long after what may pass by itself, such as a lost connection: 30s, 10m, 2h
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s", hide_default_value = true)]
+    pub(crate) retry_for: Duration,
     #[command(flatten)]
     pub(crate) store: StoreFlag,
     #[command(flatten)]
@@ -413,17 +417,26 @@ fn since(text: &str) -> Result<Since, String> {
         // 31 February reads as a day in March, and prints as one.
         return if day.to_string().starts_with(text) { Ok(Since::At(day)) } else { Err("there is no such day".into()) };
     }
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let seconds = match unit {
+    time(text).map(Since::Ago).ok_or_else(wrong)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    time(text).ok_or_else(|| "write 30s, 10m or 2h".into())
+}
+
+/// A number and a unit.
+fn time(text: &str) -> Option<Duration> {
+    let unit = text.chars().next_back()?;
+    let seconds: u64 = match unit {
         's' => 1,
         'm' => 60,
         'h' => 3_600,
         'd' => 86_400,
         'w' => 7 * 86_400,
-        _ => return Err(wrong()),
+        _ => return None,
     };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    number.checked_mul(seconds).map(|seconds| Since::Ago(Duration::from_secs(seconds))).ok_or_else(wrong)
+    let number: u64 = text[..text.len() - 1].parse().ok()?;
+    number.checked_mul(seconds).map(Duration::from_secs)
 }
 
 fn workers(text: &str) -> Result<usize, String> {
@@ -459,6 +472,15 @@ mod tests {
             command.get_subcommands().for_each(visit);
         }
         visit(&Config::command());
+    }
+
+    #[test]
+    fn a_time_to_try_again_is_a_number_and_a_unit() {
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "10", "m", "-1s", "1.5h", "10 m", "99999999999999999999w", "é"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

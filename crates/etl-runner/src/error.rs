@@ -118,6 +118,14 @@ impl LoadError {
         }
     }
 
+    /// Whether it is worth waiting for: what is temporary, and what looks like a failover under way.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Database(error) => error.may_pass(),
+            other => other.is_temporary(),
+        }
+    }
+
     /// Whether credentials or rights are what is missing.
     pub fn is_permission(&self) -> bool {
         match self {

@@ -23,6 +23,8 @@ use crate::stream::{self, Batch, Spent};
 
 /// Bytes of the blocks of a segment: they are in memory twice, as they are and encoded.
 const SEGMENT: usize = 2 * 1024 * 1024;
+/// Rows of a segment: each may be refused, and a refusal takes more memory than a short row.
+const SEGMENT_ROWS: u64 = 16 * 1024;
 /// The rejects of a segment, before one of bad records alone is ended for their sake.
 const HELD_REJECTS: usize = 4_000;
 
@@ -49,7 +51,8 @@ pub(crate) async fn pour<R: Read + Send + 'static>(
     while let Some(batch) = batches.next().await? {
         progress.bytes = bytes_before + batches.bytes_read();
         segment.add(batch, task, progress)?;
-        if segment.bytes >= SEGMENT || segment.rejects.len() >= HELD_REJECTS {
+        let full = segment.bytes >= SEGMENT || segment.count >= SEGMENT_ROWS;
+        if full || segment.rejects.len() >= HELD_REJECTS {
             spare.put_all(segment.bring_in(transaction, task, progress).await?);
             segment.blocks.drain(..).for_each(|block| batches.recycle(block));
         }

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod load;
 pub mod parallel;
 pub mod report;
+pub mod retry;
 pub mod run;
 pub mod stream;
 pub mod verify;

@@ -191,7 +191,11 @@ async fn attempt(
     };
     let filled = fill(&mut transaction, task, way, live.as_ref(), opened, &plan, progress, advance).await;
     if let Err(error) = filled {
-        transaction.abort().await;
+        match error.is_of_rows(pipeline) {
+            // What comes next is a load of the same object: it should not find this one's locks.
+            true => transaction.roll_back(database).await,
+            false => transaction.abort().await,
+        }
         return Err(error);
     }
     let load = transaction.id();

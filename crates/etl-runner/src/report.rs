@@ -61,6 +61,9 @@ pub enum Outcome {
         exit: Exit,
         /// What is wrong is not this object's: the next one would fail the same way.
         concerns_all: bool,
+        /// Waiting may help.
+        #[serde(skip)]
+        may_pass: bool,
         /// The row it left in the ledger.
         load: Option<i64>,
     },
@@ -77,6 +80,7 @@ impl Outcome {
             help: error.help(),
             exit: error.exit(),
             concerns_all: error.concerns_all(),
+            may_pass: error.may_pass(),
             load,
         }
     }

@@ -1,8 +1,9 @@
 //! Which objects of a pipeline are to be loaded, and one load after the other.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use objects::{Glob, Lister, ObjectMeta, Skipped, Store, StoreError};
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::error::LoadError;
 use crate::ledger::{Counts, LoadRow, LoadState, ObjectVersion, Replaces, Standing, Timestamp, standing};
 use crate::load::{Target, Task, load};
 use crate::report::{LoadReport, Outcome, SkipReason};
+use crate::retry::{MayPass, Patience, patiently};
 
 /// Objects that were loaded before are counted; so many of them are named.
 const NAMED_ALREADY_LOADED: usize = 20;
@@ -44,6 +46,8 @@ pub struct Options {
     pub connections: usize,
     /// Bytes of a split.
     pub split_bytes: u64,
+    /// How long to try again after what may pass by itself, from the first failure in a row on.
+    pub retry_for: Duration,
     /// True while a commit is under way: whoever stops the run waits for its answer, which takes moments.
     pub committing: Arc<AtomicBool>,
     /// True while a load runs in splits: those that are in stay when it is interrupted.
@@ -62,6 +66,11 @@ pub enum Event<'a> {
     Advanced {
         bytes: u64,
         records: u64,
+    },
+    /// Something failed that may pass by itself; it is tried again after `wait`.
+    Waits {
+        error: &'a str,
+        wait: Duration,
     },
     Ended(&'a LoadReport),
 }
@@ -114,6 +123,16 @@ pub enum RunError {
     NoReload { table: String },
     #[error("{table} cannot be loaded on several connections: {obstacle}")]
     NoParallel { table: String, obstacle: &'static str },
+}
+
+impl MayPass for RunError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Database(error) => error.may_pass(),
+            Self::Name(_) | Self::NothingMatches(_) | Self::NoReload { .. } | Self::NoParallel { .. } => false,
+        }
+    }
 }
 
 /// What was looked for in vain, and what was found there.
@@ -179,14 +198,19 @@ pub async fn run(
     options: &Options,
     observer: Observer<'_>,
 ) -> Result<RunReport, RunError> {
-    // A dry run makes no ledger either.
-    let has_ledger = if options.dry_run {
-        database.has_ledger().await?
-    } else {
-        database.ensure_ledger().await?;
-        true
-    };
-    let table = database.resolve(&TableName::parse(&pipeline.target.table)?).await?;
+    let named = TableName::parse(&pipeline.target.table)?;
+    let mut patience = Patience::new(options.retry_for);
+    let (has_ledger, table) = patiently(&mut patience, waits(observer), async || {
+        // A dry run makes no ledger either.
+        let has_ledger = if options.dry_run {
+            database.has_ledger().await?
+        } else {
+            database.ensure_ledger().await?;
+            true
+        };
+        Ok::<_, DatabaseError>((has_ledger, database.resolve(&named).await?))
+    })
+    .await?;
     let hash = pipeline_hash(pipeline);
     let target = Target { pipeline, pipeline_hash: &hash, table: &table };
     if options.reload && !target.can_reload() {
@@ -204,6 +228,7 @@ pub async fn run(
         store,
         options,
         observer,
+        patience,
         report: RunReport { pipeline: pipeline.name.clone(), table: table.to_string(), ..RunReport::default() },
     };
     let chosen = run.choose(glob).await?;
@@ -236,7 +261,13 @@ struct Run<'a> {
     store: &'a Store,
     options: &'a Options,
     observer: Observer<'a>,
+    patience: Patience,
     report: RunReport,
+}
+
+/// Tells of each wait.
+fn waits<E: Display>(observer: Observer<'_>) -> impl Fn(&E, Duration) {
+    move |error, wait| observer(Event::Waits { error: &error.to_string(), wait })
 }
 
 impl Run<'_> {
@@ -306,7 +337,9 @@ impl Run<'_> {
         if !self.has_ledger {
             return Ok(Vec::new());
         }
-        Ok(self.database.look_up(self.target.table, objects).await?)
+        let Self { database, target, patience, observer, .. } = self;
+        let look_up = async || database.look_up(target.table, objects).await;
+        Ok(patiently(patience, waits(*observer), look_up).await?)
     }
 
     async fn load_all(&mut self, chosen: Vec<Chosen>) -> Result<(), RunError> {
@@ -315,7 +348,7 @@ impl Run<'_> {
         for (index, object) in chosen.into_iter().enumerate() {
             let report = match gone {
                 Some((load, what)) => self.judged(&object.listed, Outcome::failed(&self.table_error(load, what), None)),
-                None => self.load_one(object).await?,
+                None => self.load_patiently(object).await?,
             };
             // What ails the network, the credentials or the database ails the next object too.
             let hopeless = matches!(report.outcome, Outcome::Failed { concerns_all: true, .. });
@@ -332,7 +365,11 @@ impl Run<'_> {
     /// objects into it would pass for the whole.
     async fn table_gone(&mut self) -> Result<Option<(i64, &'static str)>, RunError> {
         match self.has_ledger {
-            true => Ok(gone_table(self.database, self.target.table).await?),
+            true => {
+                let Self { database, target, patience, observer, .. } = self;
+                let gone = async || gone_table(database, target.table).await;
+                Ok(patiently(patience, waits(*observer), gone).await?)
+            }
             false => Ok(None),
         }
     }
@@ -342,7 +379,38 @@ impl Run<'_> {
     }
 
     async fn look_at_table(&mut self) -> Result<TableNow, RunError> {
-        Ok(TableNow::of(self.database, self.target.table, self.has_ledger).await?)
+        let Self { database, target, patience, observer, has_ledger, .. } = self;
+        let look = async || TableNow::of(database, target.table, *has_ledger).await;
+        Ok(patiently(patience, waits(*observer), look).await?)
+    }
+
+    /// As often as it fails for what may pass by itself, and patience lasts. Each try asks the ledger anew: the last one may
+    /// have been committed after all.
+    async fn load_patiently(&mut self, mut chosen: Chosen) -> Result<LoadReport, RunError> {
+        loop {
+            let ended = self.load_one(chosen.clone()).await;
+            let error = match &ended {
+                Ok(LoadReport { outcome: Outcome::Failed { may_pass: true, error, .. }, .. }) => error.clone(),
+                Err(error) if error.may_pass() => error.to_string(),
+                Ok(_) | Err(_) => {
+                    self.patience.renew();
+                    return ended;
+                }
+            };
+            let Some(wait) = self.patience.wait() else { return ended };
+            let observer = self.observer;
+            observer(Event::Waits { error: &format!("{}: {error}", chosen.listed.key), wait });
+            tokio::time::sleep(wait).await;
+            if !self.has_ledger {
+                continue;
+            }
+            match self.database.look_up(self.target.table, &[self.store.uri_of(&chosen.listed.key)]).await {
+                Ok(history) => chosen.history = history,
+                // The next try meets it, too.
+                Err(error) if error.may_pass() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// What the ledger said when the object was listed is good enough to decide by: the load's transaction looks again,
@@ -569,6 +637,7 @@ impl TableNow {
 }
 
 /// An object worth a closer look.
+#[derive(Clone)]
 struct Chosen {
     listed: ObjectMeta,
     /// The ledger's rows of it.

@@ -152,6 +152,7 @@ mod tests {
             help: Vec::new(),
             exit: Exit::Failed,
             concerns_all: false,
+            may_pass: false,
             load: Some(3),
         };
         let line = line(&report(failed), Uuid::nil(), 0).unwrap();

@@ -5,13 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cli::{Exit, Progress, Screen, human};
-use etl_runner::database::{Database, DatabaseConfig, DatabaseUrl};
+use etl_runner::database::{Database, DatabaseConfig, DatabaseError, DatabaseUrl};
 use etl_runner::ledger::Timestamp;
 use etl_runner::parallel::SPLIT_BYTES;
 use etl_runner::report::{LoadReport, Outcome, SkipReason};
+use etl_runner::retry::{Patience, patiently};
 use etl_runner::run::{Event, Options, RunError, RunReport};
 use objects::{Compression, Glob, Store};
 use serde::Serialize;
@@ -75,6 +76,7 @@ pub(super) fn run(args: &Run, context: &Context) -> Result<Exit, Failure> {
         workers: args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         connections: args.parallel.map_or(1, usize::from),
         split_bytes: SPLIT_BYTES,
+        retry_for: args.retry_for,
         committing: Arc::default(),
         in_splits: Arc::default(),
     };
@@ -191,7 +193,10 @@ async fn run_all(
         true => Some(Store::open(&args.store.store).await.map_err(|error| Failure::store(&error))?),
         false => None,
     };
-    let mut database = Database::connect(config).await.map_err(|error| Failure::database(&error))?;
+    let mut patience = Patience::new(options.retry_for);
+    let waits = |error: &DatabaseError, wait| watch.waits(&error.to_string(), wait);
+    let connected = patiently(&mut patience, waits, async || Database::connect(config).await).await;
+    let mut database = connected.map_err(|error| Failure::database(&error))?;
     let mut ended = Vec::new();
     for task in tasks {
         let outcome = run_task(task, store.as_ref(), &mut database, options, watch).await;
@@ -356,8 +361,17 @@ impl<'a> Watch<'a> {
                     bar.bytes = bytes;
                 }
             }
+            Event::Waits { error, wait } => self.waits(error, wait),
             Event::Ended(report) => self.ended(report, pipeline),
         }
+    }
+
+    fn waits(&self, error: &str, wait: Duration) {
+        if let Some(bar) = self.state().bar.take() {
+            bar.progress.finish();
+        }
+        let error = cli::escape(error);
+        cli::print_message(format_args!("{error}; trying again in {:.1} s\n", wait.as_secs_f64()));
     }
 
     fn hint<'p>(&self, report: &LoadReport, pipeline: &'p Path) -> Hint<'p> {
@@ -524,7 +538,7 @@ mod tests {
     }
 
     fn failed(exit: Exit) -> Outcome {
-        Outcome::Failed { error: "e".into(), help: Vec::new(), exit, concerns_all: false, load: None }
+        Outcome::Failed { error: "e".into(), help: Vec::new(), exit, concerns_all: false, may_pass: false, load: None }
     }
 
     fn ended(outcomes: Vec<Outcome>, stopped_early: bool) -> Ended {

@@ -12,6 +12,7 @@ use super::name::{NameError, TableName};
 use super::secret::SecretError;
 use super::url::ConfigError;
 use crate::ledger::LoadState;
+use crate::retry::MayPass;
 
 /// Why a database said no.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +116,12 @@ pub enum DatabaseError {
     Driver { doing: String, kind: &'static str },
 }
 
+impl MayPass for DatabaseError {
+    fn may_pass(&self) -> bool {
+        Self::may_pass(self)
+    }
+}
+
 impl DatabaseError {
     /// Whether the same attempt can succeed later with nobody changing anything.
     pub fn is_temporary(&self) -> bool {
@@ -155,6 +162,12 @@ impl DatabaseError {
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
         }
+    }
+
+    /// Whether it is worth waiting for. A database that is read-only may be the former primary of a failover, for as long
+    /// as its name leads to it.
+    pub fn may_pass(&self) -> bool {
+        self.is_temporary() || matches!(self, Self::ReadOnly { .. })
     }
 
     /// Whether credentials or rights are what is missing.

@@ -413,6 +413,14 @@ impl LoadTransaction {
         }
     }
 
+    /// Rolls back in good order, where the connection is there to do so: its locks are free then.
+    pub async fn roll_back(self, database: &mut Database) {
+        match (self, database) {
+            (Self::Postgres(load), Database::Postgres(database)) => load.roll_back(database).await,
+            (load, _) => load.abort().await,
+        }
+    }
+
     /// Rolls back and discards the connection.
     pub async fn abort(self) {
         either!(self, inner => inner.abort().await);

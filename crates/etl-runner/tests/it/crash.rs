@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use testkit::{Direction, Postgres, Proxy, Random, TestDatabase};
+use testkit::{Direction, Postgres, PostgresOptions, Proxy, Random, TestDatabase};
 
 use crate::text;
 
@@ -223,6 +223,54 @@ fn a_connection_cut_at_any_byte_leaves_nothing_and_can_be_run_again() {
         assert!(case.assert_all_or_nothing(), "round {round}");
     }
     assert!(proxy.cuts() > 12);
+}
+
+#[test]
+fn with_patience_a_run_gets_through_cuts_and_a_restart_of_the_server() {
+    let mut server = Postgres::private(PostgresOptions::default());
+    let database = server.create_database();
+    let case = Case { database, ..Case::new(60_000) };
+    let proxy = Proxy::to(server.address());
+    let url = proxy.url(case.database.url());
+    let mut random = Random::new(21);
+    for round in 0..8 {
+        case.database.psql("drop table if exists public.event; drop schema if exists aqueduct cascade");
+        proxy.pass();
+        if round % 2 == 0 {
+            proxy.cut_after(Direction::ToServer, random.below(3_000_000));
+        } else {
+            // Answers are short: many of these fall before the load, between its statements, and around its commit.
+            proxy.cut_after(Direction::ToClient, random.below(4_000));
+        }
+        let cuts = proxy.cuts();
+        let child = case.command(&url).args(["--retry-for", "120s"]).spawn().unwrap();
+        if round >= 6 {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while proxy.cuts() == cuts && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            server.kill_immediate();
+            std::thread::sleep(Duration::from_millis(500));
+            server.start();
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "round {round}: {}", text(&output));
+        assert!(proxy.cuts() == cuts || text(&output).contains("trying again in"), "{}", text(&output));
+        assert!(case.assert_all_or_nothing(), "round {round}: {}", text(&output));
+    }
+    assert!(proxy.cuts() >= 6, "{} cuts prove little", proxy.cuts());
+}
+
+#[test]
+fn patience_ends_and_the_code_stays() {
+    let case = Case::new(1);
+    let began = Instant::now();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("postgres://postgres:p@{nobody}/none");
+    let output = case.command(&url).args(["--retry-for", "1s"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output));
+    assert!(text(&output).matches("trying again in").count() >= 2, "{}", text(&output));
+    assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
 #[test]

@@ -486,6 +486,31 @@ fn a_refusal_late_in_a_large_object_costs_no_record_before_it() {
     }
 }
 
+#[test]
+fn what_was_deferred_in_an_earlier_segment_lets_the_load_begin_anew() {
+    let filler = "x".repeat(400);
+    let mut rows = String::from("id,parent,note\n");
+    for n in 0..120_000_u64 {
+        // A foreign key that is judged at the end, in the first segment, and a check in the second one.
+        let (id, parent) = (if n == 110_000 { 7_000_000 } else { n }, if n == 5 { 99 } else { 1 });
+        rows.push_str(&format!("{id},{parent},{filler}\n"));
+    }
+    let database = Postgres::database();
+    database.psql(
+        "create table parent (id bigint primary key); insert into parent values (1); \
+         create table event (id bigint primary key check (id < 1000000), \
+             parent bigint references parent deferrable initially deferred, note text, _load_id bigint, _record bigint)",
+    );
+    let fields = "{ name = \"id\", type = \"integer\" }, { name = \"parent\", type = \"integer\" }, \
+                  { name = \"note\", type = \"string\" }";
+    let folder = Folder::new(&pipeline(fields, true, ""), &rows);
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let found = "select (select count(*) from event), string_agg(record || ' ' || code, ', ' order by record) \
+                 from aqueduct.reject";
+    assert_eq!(database.psql(found), "119998|6 foreign-key, 110001 constraint-error");
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, bytes).unwrap();

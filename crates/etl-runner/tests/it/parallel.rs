@@ -89,6 +89,7 @@ fn options(connections: usize) -> Options {
         workers: 2,
         connections,
         split_bytes: SMALL,
+        retry_for: Duration::ZERO,
         committing: Arc::default(),
         in_splits: Arc::default(),
     }

@@ -138,7 +138,7 @@ impl S3Store {
                 }
                 Err(error) => error,
             };
-            if is_lost(&error)
+            if (is_lost(&error) || matches!(error, StoreError::Unavailable { .. }))
                 && let Ok((found, _)) = self.look(key).await
                 && found.size == size
                 && found.sha256 == Some(sha256)

@@ -553,6 +553,13 @@ impl PostgresLoad {
         }
     }
 
+    pub(in super::super) async fn roll_back(mut self, database: &mut Postgres) {
+        drop(self.copy.take());
+        if let Some(session) = self.session.take() {
+            database.roll_back(session).await;
+        }
+    }
+
     pub(in super::super) async fn abort(mut self) {
         drop(self.copy.take());
         if let Some(session) = self.session.take() {
