@@ -466,6 +466,15 @@ pub(super) fn of_postgres(error: sqlx::Error, whom: Whom<'_>, doing: Doing<'_>) 
             _ => DatabaseError::ConnectionLost { doing: doing.words(), source: Some(source) },
         },
         sqlx::Error::Tls(source) => DatabaseError::Tls { server, source },
+        // A server that is stopping, or a proxy in front of none, closes the connection before it answers the first
+        // question, which the driver reads as the answer 0; one that cannot start a session answers with an error.
+        sqlx::Error::Protocol(said)
+            if matches!(doing, Doing::Connect)
+                && ["SSLRequest: 0x00", "SSLRequest: 0x45"].iter().any(|answer| said.contains(answer)) =>
+        {
+            let source = io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection at once");
+            DatabaseError::Unreachable { server, source }
+        }
         other => of_driver(&other, doing),
     }
 }
@@ -688,6 +697,18 @@ mod tests {
         assert_eq!(column_of_copy("COPY t, line 3, column unknown: \"1\"", &sent), None);
         assert_eq!(row_of_copy("COPY t, line 3: \"a, line 9\""), Some(3));
         assert_eq!(row_of_copy("SQL function f"), None);
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_at_once_may_be_there_later() {
+        let whom = Whom { server: "s", user: "u" };
+        let error = |said: &str, doing| of_postgres(sqlx::Error::Protocol(said.into()), whom, doing);
+        assert!(error("unexpected response from SSLRequest: 0x00 (tls:95)", Doing::Connect).is_temporary());
+        assert!(
+            !error("unexpected response from SSLRequest: 0x48 (tls:95)", Doing::Connect).is_temporary(),
+            "a web server"
+        );
+        assert!(!error("unexpected response from SSLRequest: 0x00 (tls:95)", Doing::Commit).is_temporary());
     }
 
     #[test]

@@ -271,6 +271,13 @@ fn patience_ends_and_the_code_stays() {
     assert_eq!(output.status.code(), Some(75), "{}", text(&output));
     assert!(text(&output).matches("trying again in").count() >= 2, "{}", text(&output));
     assert!(began.elapsed() >= Duration::from_secs(1));
+
+    // Somebody is there and hangs up, as a server that is stopping does.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://postgres:p@{}/none", listener.local_addr().unwrap());
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let output = case.command(&url).output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output));
 }
 
 #[test]
