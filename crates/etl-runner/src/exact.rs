@@ -21,7 +21,7 @@ use crate::ledger::StoredReject;
 use crate::load::{Advance, Origins, Progress, Rows, Sinks, Task};
 use crate::stream::{self, Batch, Spent};
 
-/// Bytes of the blocks of a segment: they are in memory twice, as they are and encoded.
+/// Bytes of the blocks of a segment. Its rows, which are in memory beside them, may take twice as many.
 const SEGMENT: usize = 2 * 1024 * 1024;
 /// Rows of a segment: each may be refused, and a refusal takes more memory than a short row.
 const SEGMENT_ROWS: u64 = 16 * 1024;
@@ -50,8 +50,8 @@ pub(crate) async fn pour<R: Read + Send + 'static>(
     let mut batches = stream::transform(opened, plan, task.workers, Spent::Kept, move || sinks.make());
     while let Some(batch) = batches.next().await? {
         progress.bytes = bytes_before + batches.bytes_read();
-        segment.add(batch, task, progress)?;
-        let full = segment.bytes >= SEGMENT || segment.count >= SEGMENT_ROWS;
+        segment.add(batch, progress);
+        let full = segment.bytes >= SEGMENT || segment.encoded >= 2 * SEGMENT || segment.count >= SEGMENT_ROWS;
         if full || segment.rejects.len() >= HELD_REJECTS {
             spare.put_all(segment.bring_in(transaction, task, progress).await?);
             segment.blocks.drain(..).for_each(|block| batches.recycle(block));
@@ -75,10 +75,13 @@ struct Segment<'a> {
     /// Of the blocks.
     bytes: usize,
     rows: Vec<Rows>,
+    /// Bytes of the rows.
+    encoded: usize,
     count: u64,
     /// The records the rows came from.
     origins: Origins,
-    rejects: Vec<StoredReject>,
+    /// Not counted yet: those that the table refuses come between them.
+    rejects: Vec<(Code, StoredReject)>,
 }
 
 impl<'a> Segment<'a> {
@@ -91,26 +94,26 @@ impl<'a> Segment<'a> {
             blocks: Vec::new(),
             bytes: 0,
             rows: Vec::new(),
+            encoded: 0,
             count: 0,
             origins: Origins::default(),
             rejects: Vec::new(),
         }
     }
 
-    /// Takes a block's rows, and counts its records.
-    fn add(&mut self, batch: Batch<Rows>, task: &Task<'_>, progress: &mut Progress) -> Result<(), LoadError> {
+    /// Takes a block's rows and rejects.
+    fn add(&mut self, batch: Batch<Rows>, progress: &mut Progress) {
         let Batch { start, rows, tally, block } = batch;
         let (first, read) = (start.record, tally.read);
         self.count += tally.loaded;
-        let rejects = progress.take(task, self.plan, tally)?;
-        self.origins.add(first, read, &rejects);
-        self.rejects.extend(rejects);
+        self.origins.add(first, read, tally.rejects.iter().map(|reject| reject.record));
+        self.rejects.extend(progress.set_aside(self.plan, tally));
+        self.encoded += rows.bytes();
         self.rows.push(rows);
         if let Some(block) = block {
             self.bytes += block.len();
             self.blocks.push(block);
         }
-        Ok(())
     }
 
     /// Rows into the table; what it refuses, and what was set aside before, into the ledger. The blocks stay, and buffers
@@ -135,16 +138,17 @@ impl<'a> Segment<'a> {
             return Err(DatabaseError::Refused(Box::new(refusals.swap_remove(at))).into());
         }
         let refused = self.rejects_of(&refusals, task)?;
-        for (code, reject) in &refused {
-            progress.refuse(task, *code, reject)?;
+        progress.counts.loaded -= refused.len() as u64;
+        self.rejects.extend(refused);
+        self.rejects.sort_by_key(|(_, reject)| reject.record);
+        for (code, reject) in &self.rejects {
+            progress.count_reject(task, *code, reject)?;
         }
-        self.rejects.extend(refused.into_iter().map(|(_, reject)| reject));
-        self.rejects.sort_by_key(|reject| reject.record);
-        if !self.rejects.is_empty() {
-            transaction.write_rejects(&self.rejects).await?;
+        let rejects: Vec<StoredReject> = self.rejects.drain(..).map(|(_, reject)| reject).collect();
+        if !rejects.is_empty() {
+            transaction.write_rejects(&rejects).await?;
         }
-        self.rejects.clear();
-        self.bytes = 0;
+        (self.bytes, self.encoded) = (0, 0);
         self.origins = Origins::default();
         match rows {
             ExactRows::Copy(rows) => Ok(rows.buffers),

@@ -474,6 +474,17 @@ pub(crate) enum Rows {
     Sqlite(SqliteRows),
 }
 
+impl Rows {
+    /// Memory of the rows.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Binary(rows) => rows.bytes(),
+            Self::Text(rows) => rows.bytes(),
+            Self::Sqlite(rows) => rows.bytes(),
+        }
+    }
+}
+
 impl RowSink for Rows {
     #[inline]
     fn row(&mut self, row: RowRef<'_>) {
@@ -515,9 +526,9 @@ pub(crate) struct Origins {
 
 impl Origins {
     /// The records of a block: `first` and those after it, but for the rejects.
-    pub(crate) fn add(&mut self, first: u64, read: u64, rejects: &[StoredReject]) {
+    pub(crate) fn add(&mut self, first: u64, read: u64, rejects: impl IntoIterator<Item = u64>) {
         let mut next = first;
-        for end in rejects.iter().map(|reject| reject.record).chain([first + read]) {
+        for end in rejects.into_iter().chain([first + read]) {
             match self.runs.last_mut() {
                 Some((start, length)) if *start + *length == next => *length += end - next,
                 _ if end > next => self.runs.push((next, end - next)),
@@ -592,7 +603,7 @@ impl<'a> Segments<'a> {
 
     /// The rows and rejects of a block of `read` records, the first of them `first`.
     async fn take(&mut self, rows: Rows, rejects: Vec<StoredReject>, first: u64, read: u64) -> Result<(), LoadError> {
-        self.origins.add(first, read, &rejects);
+        self.origins.add(first, read, rejects.iter().map(|reject| reject.record));
         match rows {
             Rows::Binary(rows) => self.send(rows.finish()).await?,
             Rows::Text(rows) => self.send(rows.finish()).await?,
@@ -633,6 +644,10 @@ impl<'a> Segments<'a> {
             load.finish_copy().await.map_err(|error| self.origins.name_record(error))?;
         }
         self.ended += 1;
+        // Of a compressed object nobody knew how many there would be.
+        if self.ended.is_multiple_of(MOST_SEGMENTS) {
+            self.full = self.full.saturating_mul(2);
+        }
         self.origins.runs.clear();
         if !self.rejects.is_empty() {
             self.transaction.write_rejects(&self.rejects).await?;
@@ -704,27 +719,26 @@ impl Progress {
     }
 
     /// Takes a block's counts and rejects; fails at the reject that goes over the limit, in file order.
-    pub(crate) fn take(&mut self, task: &Task<'_>, plan: &Plan, tally: Tally) -> Result<Vec<StoredReject>, LoadError> {
-        self.counts.read += tally.read;
-        self.counts.loaded += tally.loaded;
-        self.counts.skipped += tally.skipped;
+    fn take(&mut self, task: &Task<'_>, plan: &Plan, tally: Tally) -> Result<Vec<StoredReject>, LoadError> {
         let mut stored = Vec::with_capacity(tally.rejects.len());
-        for reject in tally.rejects {
-            let code = reject.fault.reason.code();
-            let reject = store_reject(plan, reject);
+        for (code, reject) in self.set_aside(plan, tally) {
             self.count_reject(task, code, &reject)?;
             stored.push(reject);
         }
         Ok(stored)
     }
 
-    /// Takes a record that passed the plan and that the table refuses.
-    pub(crate) fn refuse(&mut self, task: &Task<'_>, code: Code, reject: &StoredReject) -> Result<(), LoadError> {
-        self.counts.loaded -= 1;
-        self.count_reject(task, code, reject)
+    /// Takes a block's counts, but for its rejects, which are still to be counted.
+    pub(crate) fn set_aside(&mut self, plan: &Plan, tally: Tally) -> Vec<(Code, StoredReject)> {
+        self.counts.read += tally.read;
+        self.counts.loaded += tally.loaded;
+        self.counts.skipped += tally.skipped;
+        let stored = |reject: RejectedRecord| (reject.fault.reason.code(), store_reject(plan, reject));
+        tally.rejects.into_iter().map(stored).collect()
     }
 
-    fn count_reject(&mut self, task: &Task<'_>, code: Code, reject: &StoredReject) -> Result<(), LoadError> {
+    /// Counts a reject; fails when it goes over the limit.
+    pub(crate) fn count_reject(&mut self, task: &Task<'_>, code: Code, reject: &StoredReject) -> Result<(), LoadError> {
         self.counts.rejected += 1;
         *self.totals_by_rule.entry((code.as_str(), reject.field.clone())).or_default() += 1;
         self.keep(reject);
@@ -855,28 +869,15 @@ async fn record_failure(
 mod tests {
     use super::*;
 
-    fn rejects(records: &[u64]) -> Vec<StoredReject> {
-        let reject = |&record| StoredReject {
-            record,
-            line: record + 1,
-            offset: 0,
-            field: None,
-            code: "type-error".into(),
-            message: String::new(),
-            raw: Vec::new(),
-        };
-        records.iter().map(reject).collect()
-    }
-
     #[test]
     fn a_row_of_a_segment_is_a_record_of_the_object() {
         let mut origins = Origins::default();
         // Segments begin anywhere, blocks may hold rejects alone or nothing.
-        origins.add(101, 3, &rejects(&[102]));
-        origins.add(104, 2, &[]);
-        origins.add(106, 0, &[]);
-        origins.add(106, 2, &rejects(&[106, 107]));
-        origins.add(108, 4, &rejects(&[108, 110]));
+        origins.add(101, 3, [102]);
+        origins.add(104, 2, []);
+        origins.add(106, 0, []);
+        origins.add(106, 2, [106, 107]);
+        origins.add(108, 4, [108, 110]);
         let kept = [101, 103, 104, 105, 109, 111];
         for (row, record) in (1..).zip(kept) {
             assert_eq!(origins.record_of(row), Some(record), "row {row}");

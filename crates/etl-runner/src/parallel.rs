@@ -462,7 +462,9 @@ async fn end_badly(
         progress.counts.rejected = progress.totals_by_rule.values().sum::<u64>() + counts.rejected;
         progress.counts.loaded = 0;
         progress.shown_rejects = kept.iter().take(SHOWN_REJECTS).map(Into::into).collect();
-        held.fail(postgres, &progress.totals(), &kept, &error.chain(), error.is_permanent()).await?;
+        // Where rows were refused, the next attempt tells them apart; should it be cut short, a later run has to try.
+        let permanent = error.is_permanent() && !error.is_of_rows(task.target.pipeline);
+        held.fail(postgres, &progress.totals(), &kept, &error.chain(), permanent).await?;
         Ok::<(), LoadError>(())
     };
     match taken_back.await {

@@ -108,6 +108,11 @@ pub enum DatabaseError {
         named(triggers)
     )]
     RowsDropped { table: String, sent: u64, taken: u64, triggers: Vec<String> },
+    #[error(
+        "{table} refuses rows and has rules for INSERT, which a COPY does not run and telling the rows apart would; make the \
+         rules triggers, or correct the rows"
+    )]
+    RulesOnInsert { table: String },
     #[error("{doing}: {meaning} (SQLSTATE {sqlstate})")]
     Server { doing: String, sqlstate: String, meaning: &'static str },
     #[error("{doing}: SQLite said no (code {code})")]
@@ -158,6 +163,7 @@ impl DatabaseError {
             | Self::RowsDropped { .. }
             | Self::RowsWithoutLoad { .. }
             | Self::ForeignNumbers { .. }
+            | Self::RulesOnInsert { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -205,6 +211,7 @@ impl DatabaseError {
             | Self::RowsDropped { .. }
             | Self::RowsWithoutLoad { .. }
             | Self::ForeignNumbers { .. }
+            | Self::RulesOnInsert { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -249,6 +256,7 @@ impl DatabaseError {
             | Self::RowsDropped { .. }
             | Self::RowsWithoutLoad { .. }
             | Self::ForeignNumbers { .. }
+            | Self::RulesOnInsert { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -544,10 +552,15 @@ fn of_sqlstate(error: &PgDatabaseError, whom: Whom<'_>, doing: Doing<'_>) -> Dat
         "P0001" => refused(RefusalKind::Trigger),
         state => match (&state[..2], doing) {
             ("08", _) => DatabaseError::ConnectionLost { doing: words, source: None },
-            ("22", Doing::Copy { .. }) => refused(RefusalKind::Value),
-            ("23", Doing::Copy { .. }) => refused(RefusalKind::Check),
+            // What is deferred speaks at commit.
+            ("22", Doing::Copy { .. } | Doing::Commit) => refused(RefusalKind::Value),
+            ("23", Doing::Copy { .. } | Doing::Commit) => refused(RefusalKind::Check),
+            // A value too long for an index.
+            ("54", Doing::Copy { .. }) if state == "54000" => refused(RefusalKind::Value),
             // A function of the table's raised it: these are not the server's own.
-            (class, Doing::Copy { .. }) if !SERVER_CLASSES.contains(&class) => refused(RefusalKind::Trigger),
+            (class, Doing::Copy { .. } | Doing::Commit) if !SERVER_CLASSES.contains(&class) => {
+                refused(RefusalKind::Trigger)
+            }
             _ => DatabaseError::Server { doing: words, meaning: meaning(state), sqlstate },
         },
     }
@@ -555,9 +568,9 @@ fn of_sqlstate(error: &PgDatabaseError, whom: Whom<'_>, doing: Doing<'_>) -> Dat
 
 /// Classes of SQLSTATE by which the server itself says that something other than a row is wrong.
 /// https://www.postgresql.org/docs/current/errcodes-appendix.html
-const SERVER_CLASSES: [&str; 22] = [
+const SERVER_CLASSES: [&str; 25] = [
     "08", "09", "0A", "0B", "0L", "0P", "25", "26", "28", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "54", "55",
-    "57", "58", "XX",
+    "57", "58", "72", "F0", "HV", "XX",
 ];
 
 /// The row a COPY's error context speaks of. The context ends in the row's text, so only its head is read.
@@ -652,10 +665,13 @@ fn refusal_of_sqlite(code: i32, message: &str, table: String, sent: &[String]) -
     };
     // `UNIQUE constraint failed: t.a, t.b`, `cannot store TEXT value in INTEGER column t.a`: names alone, but a
     // trigger's own text follows no form, so only the names of columns that were sent are taken from it.
-    let names = message.rsplit_once(": ").map_or(message, |(_, names)| names);
+    let names = message.rsplit_once(": ").or_else(|| message.rsplit_once(" column "));
+    let names = names.map_or(message, |(_, names)| names);
+    // SQLite minds no case in the names of tables.
+    let of_table = |name: &str| name.get(..table.len()).is_some_and(|of| of.eq_ignore_ascii_case(&table));
     let stands = |column: &&String| {
-        names.split(", ").any(|name| name.rsplit('.').next() == Some(column))
-            || message.ends_with(&format!(".{column}"))
+        let named = |name: &str| of_table(name) && name[table.len()..].strip_prefix('.') == Some(column);
+        named(names) || names.split(", ").any(named)
     };
     let columns: Vec<String> = match kind {
         RefusalKind::NotNull | RefusalKind::Unique | RefusalKind::Value => {
@@ -663,6 +679,9 @@ fn refusal_of_sqlite(code: i32, message: &str, table: String, sent: &[String]) -
         }
         RefusalKind::Check | RefusalKind::ForeignKey | RefusalKind::Exclusion | RefusalKind::Trigger => Vec::new(),
     };
+    // A trigger's insert into another table names that one.
+    let is_key_or_null = matches!(kind, RefusalKind::NotNull | RefusalKind::Unique);
+    let kind = if is_key_or_null && !of_table(names) && names.contains('.') { RefusalKind::Trigger } else { kind };
     let constraint = match kind {
         RefusalKind::Check => message.strip_prefix("CHECK constraint failed: ").map(str::to_owned),
         _ => None,
@@ -723,6 +742,13 @@ mod tests {
         assert_eq!((value.kind, value.columns), (RefusalKind::Value, vec!["id".to_owned()]));
         let trigger = of(1811, "row of Ada refused, id");
         assert!(trigger.columns.is_empty() && trigger.constraint.is_none());
+        let other = of(2067, "UNIQUE constraint failed: audit.id");
+        assert_eq!((other.kind, other.columns.len()), (RefusalKind::Trigger, 0), "a table that a trigger writes into");
+        assert_eq!(
+            of(2067, "UNIQUE constraint failed: T.id").columns,
+            ["id"],
+            "names of tables are the same in any case"
+        );
         assert_eq!(of(275, "CHECK constraint failed: adult").constraint.as_deref(), Some("adult"));
     }
 

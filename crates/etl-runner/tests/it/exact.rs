@@ -436,6 +436,10 @@ fn a_table_with_rows_of_another_ledger_is_not_mixed_up_with_them() {
     let folder = Folder::new(&pipeline(fields, true, ""), "id\n1\n2\n");
     assert!(folder.run(database.url(), &[]).status.success());
     database.psql("drop schema aqueduct cascade");
+    // A failed load brings no rows, so what it leaves in the new ledger vouches for none.
+    std::fs::write(folder.path("events.csv"), "no such label\n3\n").unwrap();
+    assert_eq!(folder.run(database.url(), &[]).status.code(), Some(3));
+    database.psql("update event set _load_id = _load_id + 7");
     std::fs::write(folder.path("events.csv"), "id\n3\n").unwrap();
     let output = folder.run(database.url(), &[]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -515,4 +519,99 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, bytes).unwrap();
     encoder.finish().unwrap()
+}
+
+const ID_AND_NOTE: &str = "{ name = \"id\", type = \"integer\" }, { name = \"note\", type = \"string\" }";
+
+/// Loads `rows` (`id,note`) after `sql` made the table `event`.
+fn load_into(sql: &str, rows: &str, more: &str) -> (TestDatabase, Output) {
+    let database = Postgres::database();
+    database.psql(sql);
+    let folder = Folder::new(&pipeline(ID_AND_NOTE, true, more), &format!("id,note\n{rows}"));
+    let output = folder.run(database.url(), &[]);
+    (database, output)
+}
+
+const EVENT: &str = "create table event (id bigint primary key, note text, _load_id bigint, _record bigint);";
+
+const REJECTS: &str = "select string_agg(record || ' ' || code, ', ' order by record) from aqueduct.reject";
+
+#[test]
+fn a_trigger_leaves_no_trace_of_a_refused_row() {
+    let audit = "create table audit (id bigint, record bigint); \
+        create function note_it() returns trigger language plpgsql as $$ begin \
+            insert into audit values (new.id, new._record); new._record := new._record + 1000; return new; end $$; \
+        create trigger note_it before insert on event for each row execute function note_it();";
+    let (database, output) = load_into(&format!("{EVENT}{audit}"), "1,a\n2,b\n1,c\n3,d\n2,e\n", "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql("select string_agg(id::text, ' ' order by id) from event"), "1 2 3");
+    assert_eq!(database.psql("select string_agg(id::text, ' ' order by id) from audit"), "1 2 3");
+    assert_eq!(database.psql(REJECTS), "3 primary-key, 5 primary-key");
+}
+
+#[test]
+fn a_key_of_a_table_that_a_trigger_fills_is_no_key_of_this_one() {
+    let audit = "create table audit (id bigint primary key); insert into audit values (2); \
+        create function note_it() returns trigger language plpgsql as $$ begin \
+            insert into audit values (new.id); return new; end $$; \
+        create trigger note_it after insert on event for each row execute function note_it();";
+    let (database, output) = load_into(&format!("{EVENT}{audit}"), "1,a\n2,b\n3,c\n", "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql("select string_agg(id::text, ' ' order by id) from event"), "1 3");
+    assert_eq!(database.psql(REJECTS), "2 constraint-error");
+}
+
+#[test]
+fn a_deferred_trigger_with_a_code_of_its_own_is_a_reject() {
+    let late = "create function refuse() returns trigger language plpgsql as $$ begin \
+            if new.note = 'no' then raise exception 'no' using errcode = 'AQ002'; end if; return null; end $$; \
+        create constraint trigger refuse after insert on event deferrable initially deferred \
+            for each row execute function refuse();";
+    let (database, output) = load_into(&format!("{EVENT}{late}"), "1,a\n2,no\n3,c\n", "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql(REJECTS), "2 constraint-error");
+}
+
+#[test]
+fn a_value_too_long_for_an_index_is_a_reject() {
+    let mut random = Random::new(3);
+    // Random, so that compression does not make it fit.
+    let long: String = (0..12_000).map(|_| char::from(b'a' + random.below(26) as u8)).collect();
+    let index = "create index on event (note);";
+    let (database, output) = load_into(&format!("{EVENT}{index}"), &format!("1,a\n2,{long}\n3,c\n"), "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql(REJECTS), "2 type-error");
+}
+
+#[test]
+fn a_replaced_table_may_be_referred_to_by_deferred_keys() {
+    let child = "insert into event values (1, 'before'); \
+        create table child (id bigint references event deferrable initially deferred); insert into child values (1);";
+    let (database, output) = load_into(&format!("{EVENT}{child}"), "1,a\n2,b\n2,c\n", "mode = \"replace\"");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql("select string_agg(id || note, ' ' order by id) from event"), "1a 2b");
+    assert_eq!(database.psql(REJECTS), "3 primary-key");
+}
+
+#[test]
+fn rows_of_a_table_with_rules_are_not_told_apart() {
+    let rule = "create table other (id bigint); \
+        create rule also as on insert to event do also insert into other values (new.id);";
+    let (database, output) = load_into(&format!("{EVENT}{rule}"), "1,a\n1,b\n", "");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("has rules for INSERT"), "{}", text(&output));
+    assert_eq!(database.psql("select (select count(*) from event), (select count(*) from other)"), "0|0");
+}
+
+#[test]
+fn rejects_of_both_kinds_are_counted_in_the_order_of_the_object() {
+    let fields = ID_AND_NOTE;
+    let database = Postgres::database();
+    database.psql(EVENT);
+    let limited = pipeline(fields, true, "").replace("rows = 1000000", "rows = 2");
+    let folder = Folder::new(&limited, "id,note\n1,a\n1,b\nx,c\n1,d\ny,e\n");
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("the last one counted is record 4 on line 5"), "{}", text(&output));
+    assert_eq!(database.psql(REJECTS), "2 primary-key, 3 type-error, 4 primary-key");
 }

@@ -518,6 +518,34 @@ fn an_unfinished_load_whose_table_is_gone_is_loaded_anew_on_request() {
 }
 
 #[test]
+fn killed_before_refused_rows_are_told_apart_the_next_run_does_it() {
+    let case = Case::new(3);
+    let mut csv = std::fs::read_to_string(case.path("events.csv")).unwrap();
+    csv.push_str("1000000007,1,refused by a check\n");
+    std::fs::write(case.path("events.csv"), &csv).unwrap();
+    case.database.psql(
+        "create table public.event (id bigint primary key check (id < 1000000000), amount numeric(12, 2), note text, \
+         _load_id bigint, _record bigint)",
+    );
+    let address = case.database.url().split('@').nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
+    let proxy = Proxy::to(address.parse().unwrap());
+    let mut child = case.command(&proxy.url(case.database.url()), &["--parallel", "2"]).spawn().unwrap();
+    let taken_back = "select exists (select from aqueduct.load where state = 'failed')";
+    case.wait_for(taken_back, "t", "no split met the refused row");
+    proxy.stall(Direction::ToServer);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    proxy.pass();
+    case.settle();
+    assert_eq!(case.database.psql("select string_agg(state, ' ') from aqueduct.load"), "failed");
+    let again = case.run(&[]);
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again));
+    assert_eq!(case.count("select count(*) from public.event"), case.records - case.rejects);
+    let set_aside = "select count(*) from aqueduct.reject where code = 'constraint-error' and record = ";
+    assert_eq!(case.count(&format!("{set_aside}{}", case.records + 1)), 1);
+}
+
+#[test]
 fn what_fails_for_good_takes_its_rows_back() {
     let case = Case::new(3);
     // A key twice, far apart: another split than the first one's.

@@ -38,6 +38,11 @@ impl CopyEncoder {
         Self { columns, load_id, count: (count as i16).to_be_bytes(), out: buffer, at: 0 }
     }
 
+    /// Of the encoded rows.
+    pub(crate) fn bytes(&self) -> usize {
+        self.at
+    }
+
     /// The encoded rows, without header and trailer.
     pub fn finish(mut self) -> Vec<u8> {
         self.out.truncate(self.at);
@@ -154,6 +159,11 @@ impl CopyTextEncoder {
     pub fn new(columns: Arc<[ColumnType]>, load_id: Option<i64>, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         Self { columns, load_id, out: buffer, value: String::new() }
+    }
+
+    /// Of the encoded lines.
+    pub(crate) fn bytes(&self) -> usize {
+        self.out.len()
     }
 
     /// The encoded lines.

@@ -11,7 +11,7 @@ use transform::pipeline::Conflict;
 use super::super::ddl::{RECORD, type_name};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::quote;
-use super::super::{Dialect, LiveTable, Refusal, RefusalKind};
+use super::super::{Dialect, LiveTable, Refusal, RefusalKind, TableName};
 use super::load::{CopyFormat, PostgresLoad};
 use super::{Session, built, get, statement};
 
@@ -47,6 +47,8 @@ pub struct PostgresWay {
     copy: String,
     /// Moves a range of staged rows; needs `casts`.
     into: String,
+    /// The table and its partitions, as errors name them.
+    relations: Vec<String>,
     /// The type that a staged text becomes, by the column's place.
     casts: Vec<(usize, String)>,
 }
@@ -90,6 +92,7 @@ impl PostgresWay {
             stage: format!("copy {STAGING} ({}) from stdin with ({options})", staged.join(", ")),
             copy: format!("copy {} ({names}) from stdin with ({options})", table.name.quoted()),
             into: format!("insert into {} ({names}) overriding system value select ", table.name.quoted()),
+            relations: Vec::new(),
             casts: Vec::new(),
             columns: columns.to_vec(),
         })
@@ -128,9 +131,22 @@ impl PostgresLoad {
         let name = self.table.clone();
         // A key that was to follow the rows has to be there to judge them.
         self.make_key().await?;
-        self.session()?.simple("set constraints all immediate".into(), Doing::Describe(&name)).await?;
-        let leaves_out = conflict == Conflict::Reject && !self.session()?.has_deferrable_key(table).await?;
+        let session = self.session()?;
+        if session.has_insert_rules(table).await? {
+            return Err(DatabaseError::RulesOnInsert { table: name.to_string() });
+        }
+        // Those of other tables that refer to this one stay as they are: earlier rows may have given way already.
+        let deferrable = session.deferrable_constraints(table).await?;
+        if !deferrable.is_empty() {
+            let immediate = format!("set constraints {} immediate", deferrable.join(", "));
+            session.simple(immediate, Doing::Copy { table: &name, columns }).await?;
+        }
+        // A trigger before the insert runs for a row that is then left out, too, and what it wrote elsewhere would stay.
+        let leaves_out = conflict == Conflict::Reject
+            && !session.has_deferrable_key(table).await?
+            && session.row_triggers(&name).await?.is_empty();
         let mut way = PostgresWay::new(table, columns, types, format, leaves_out)?;
+        way.relations = session.relations(table).await?;
         if way.record.is_some() && !self.session()?.may_see_records(table).await? {
             way.record = None;
         }
@@ -304,6 +320,10 @@ impl PostgresLoad {
         let session = self.session()?;
         session.complete(&mut refusal, &name).await?;
         refusal.row = Some(row.unsigned_abs());
+        if !way.relations.contains(&refusal.table) {
+            // Of a table that a trigger writes into.
+            refusal.kind = RefusalKind::Trigger;
+        }
         if refusal.kind == RefusalKind::Value && refusal.columns.is_empty() {
             for (place, cast) in &way.casts {
                 session.simple(SAVEPOINT.into(), doing).await?;
@@ -342,6 +362,44 @@ impl Session {
         };
         let copied = copied.await;
         copied.map_err(|error| self.error(error, doing))
+    }
+
+    /// Rules rewrite the staged insert, and COPY knows none.
+    async fn has_insert_rules(&mut self, table: &LiveTable) -> Result<bool, DatabaseError> {
+        // '3' is INSERT.
+        let query = statement(
+            "select exists (select from pg_catalog.pg_rewrite r where r.ev_class = $1::oid and r.ev_type = '3') as found",
+        );
+        let oid = table.oid.map(i64::from);
+        get(&self.row(query.bind(oid), Doing::Describe(&table.name)).await?, "found")
+    }
+
+    /// Quoted, for `set constraints`.
+    async fn deferrable_constraints(&mut self, table: &LiveTable) -> Result<Vec<String>, DatabaseError> {
+        let query = statement(
+            "select distinct quote_ident(n.nspname) || '.' || quote_ident(c.conname) as name \
+             from pg_catalog.pg_constraint c join pg_catalog.pg_namespace n on n.oid = c.connamespace \
+             where c.condeferrable and (c.conrelid = $1::oid \
+                or c.conrelid in (select relid from pg_catalog.pg_partition_tree($1::oid))) order by 1",
+        );
+        self.names(query.bind(table.oid.map(i64::from)), &table.name).await
+    }
+
+    async fn relations(&mut self, table: &LiveTable) -> Result<Vec<String>, DatabaseError> {
+        let query = statement(
+            "select n.nspname || '.' || c.relname as name \
+             from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+             where c.oid = $1::oid or c.oid in (select relid from pg_catalog.pg_partition_tree($1::oid))",
+        );
+        self.names(query.bind(table.oid.map(i64::from)), &table.name).await
+    }
+
+    async fn names(
+        &mut self,
+        query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+        table: &TableName,
+    ) -> Result<Vec<String>, DatabaseError> {
+        self.rows(query, Doing::Describe(table)).await?.iter().map(|row| get(row, "name")).collect()
     }
 
     /// Whether a key of the table, or of a part of it, may be judged late: `on conflict` works with none of them then.

@@ -253,7 +253,8 @@ impl Session {
                  join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
                  where n.nspname = $1 and c.relname = $2 and a.attname = $3 and not a.attisdropped \
                      and has_column_privilege(c.oid, a.attnum, 'select')) \
-             and not exists (select from aqueduct.load where table_schema = $1 and table_name = $2 and id <> $4) as unknown",
+             and not exists (select from aqueduct.load where table_schema = $1 and table_name = $2 and id <> $4 \
+                 and state not in ('failed', 'superseded')) as unknown",
         );
         let query = query.bind(table.schema()).bind(table.name()).bind(LOAD_ID).bind(id);
         if !get::<bool>(&self.row(query, Doing::ReadLedger).await?, "unknown")? {
@@ -271,7 +272,7 @@ impl Session {
     }
 
     /// Triggers that may drop rows without an error.
-    async fn row_triggers(&mut self, table: &TableName) -> Result<Vec<String>, DatabaseError> {
+    pub(super) async fn row_triggers(&mut self, table: &TableName) -> Result<Vec<String>, DatabaseError> {
         // Bits of a trigger's type: for each row, before, insert.
         let query = statement(
             "select distinct g.tgname::text as name from pg_catalog.pg_class c \

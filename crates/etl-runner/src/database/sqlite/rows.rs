@@ -56,6 +56,14 @@ impl SqliteRows {
         self.records.len()
     }
 
+    /// What the values take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.len() * size_of::<Kept>()
+            + self.text.len()
+            + self.blobs.len()
+            + self.records.len() * size_of::<u64>()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
