@@ -10,6 +10,7 @@ use transform::pipeline::Conflict;
 use transform::{Pipeline, PlanError};
 
 use crate::database::{DatabaseError, NameError, RefusalKind, ShapeProblem};
+use crate::retry::MayPass;
 use crate::stream::StreamError;
 
 /// What to do to load again where nothing tells the rows of a load apart: only all of them can go.
@@ -59,6 +60,15 @@ pub enum LoadError {
     /// A bug of ours.
     #[error("a thread stopped unexpectedly")]
     Panicked(#[source] JoinError),
+}
+
+impl MayPass for LoadError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Database(error) => error.may_pass(),
+            other => other.is_temporary(),
+        }
+    }
 }
 
 impl LoadError {
@@ -115,14 +125,6 @@ impl LoadError {
             | Self::TableGone { .. }
             | Self::Changed { .. }
             | Self::Panicked(_) => false,
-        }
-    }
-
-    /// Whether it is worth waiting for: what is temporary, and what looks like a failover under way.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Database(error) => error.may_pass(),
-            other => other.is_temporary(),
         }
     }
 
@@ -272,17 +274,22 @@ impl LoadError {
 
     /// The error and its causes on one line, the unit a log search returns.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = self.source();
-        while let Some(error) = next {
-            let cause = error.to_string();
-            if !text.ends_with(&cause) {
-                text = format!("{text}: {cause}");
-            }
-            next = error.source();
-        }
-        text
+        chain(self)
     }
+}
+
+/// An error and its causes on one line.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        next = error.source();
+    }
+    text
 }
 
 /// The store's own error inside an error of reading.

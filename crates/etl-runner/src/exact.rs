@@ -18,15 +18,13 @@ use crate::database::{
 };
 use crate::error::LoadError;
 use crate::ledger::StoredReject;
-use crate::load::{Advance, Origins, Progress, Rows, Sinks, Task};
+use crate::load::{Advance, HELD_REJECTS, Origins, Progress, Rows, Sinks, Task};
 use crate::stream::{self, Batch, Spent};
 
 /// Bytes of the blocks of a segment. Its rows, which are in memory beside them, may take twice as many.
 const SEGMENT: usize = 2 * 1024 * 1024;
 /// Rows of a segment: each may be refused, and a refusal takes more memory than a short row.
 const SEGMENT_ROWS: u64 = 16 * 1024;
-/// The rejects of a segment, before one of bad records alone is ended for their sake.
-const HELD_REJECTS: usize = 4_000;
 
 /// All records from where `opened` stands to its end: the rows that the table takes, and all others as rejects. Gives the
 /// source back.

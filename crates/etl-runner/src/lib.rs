@@ -22,4 +22,4 @@ pub mod run;
 pub mod stream;
 pub mod verify;
 
-pub use error::LoadError;
+pub use error::{LoadError, chain};

@@ -41,7 +41,7 @@ const MOST_SEGMENTS: u64 = 48;
 /// Rejects shown with a report.
 pub(crate) const SHOWN_REJECTS: usize = 10;
 /// Rejects and their bytes held back before a segment is ended for their sake.
-const HELD_REJECTS: usize = 4_000;
+pub(crate) const HELD_REJECTS: usize = 4_000;
 const HELD_REJECT_BYTES: usize = 4 * 1024 * 1024;
 /// Unfinished loads of a table looked at for the one that makes it.
 const UNFINISHED_LOOKED_AT: u32 = 100;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::error::{LoadError, WITHOUT_LINEAGE};
 use crate::ledger::{Counts, RejectLine};
+use crate::retry::MayPass;
 
 /// What became of one object.
 #[derive(Clone, Debug, Serialize)]

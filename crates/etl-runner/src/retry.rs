@@ -1,6 +1,6 @@
 //! When to try again, and how long to wait before: one policy for a whole run.
 //!
-//! What may pass by itself is for the errors to say ([`crate::LoadError::may_pass`]); here it is only time. Waits grow from
+//! What may pass by itself is for the errors to say ([`MayPass`]); here it is only time. Waits grow from
 //! try to try up to a limit, and each is a random part of that ("full jitter"), so that runners which failed together do
 //! not come back together: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
@@ -49,7 +49,8 @@ impl Patience {
 }
 
 /// An error that may be one of those that pass by themselves.
-pub trait MayPass: std::fmt::Display {
+pub trait MayPass: std::error::Error + 'static {
+    /// Whether it is worth waiting for.
     fn may_pass(&self) -> bool;
 }
 

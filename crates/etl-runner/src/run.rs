@@ -1,6 +1,5 @@
 //! Which objects of a pipeline are to be loaded, and one load after the other.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -13,7 +12,7 @@ use transform::pipeline::{Mode, OnChange};
 use uuid::Uuid;
 
 use crate::database::{Database, DatabaseError, Dialect, LoadFilter, NameError, TableName};
-use crate::error::LoadError;
+use crate::error::{LoadError, chain};
 use crate::ledger::{Counts, LoadRow, LoadState, ObjectVersion, Replaces, Standing, Timestamp, standing};
 use crate::load::{Target, Task, load};
 use crate::report::{LoadReport, Outcome, SkipReason};
@@ -266,8 +265,8 @@ struct Run<'a> {
 }
 
 /// Tells of each wait.
-fn waits<E: Display>(observer: Observer<'_>) -> impl Fn(&E, Duration) {
-    move |error, wait| observer(Event::Waits { error: &error.to_string(), wait })
+fn waits<E: MayPass>(observer: Observer<'_>) -> impl Fn(&E, Duration) {
+    move |error, wait| observer(Event::Waits { error: &chain(error), wait })
 }
 
 impl Run<'_> {
@@ -391,7 +390,7 @@ impl Run<'_> {
             let ended = self.load_one(chosen.clone()).await;
             let error = match &ended {
                 Ok(LoadReport { outcome: Outcome::Failed { may_pass: true, error, .. }, .. }) => error.clone(),
-                Err(error) if error.may_pass() => error.to_string(),
+                Err(error) if error.may_pass() => chain(error),
                 Ok(_) | Err(_) => {
                     self.patience.renew();
                     return ended;

@@ -194,7 +194,7 @@ async fn run_all(
         false => None,
     };
     let mut patience = Patience::new(options.retry_for);
-    let waits = |error: &DatabaseError, wait| watch.waits(&error.to_string(), wait);
+    let waits = |error: &DatabaseError, wait| watch.waits(&etl_runner::chain(error), wait);
     let connected = patiently(&mut patience, waits, async || Database::connect(config).await).await;
     let mut database = connected.map_err(|error| Failure::database(&error))?;
     let mut ended = Vec::new();
@@ -370,8 +370,8 @@ impl<'a> Watch<'a> {
         if let Some(bar) = self.state().bar.take() {
             bar.progress.finish();
         }
-        let error = cli::escape(error);
-        cli::print_message(format_args!("{error}; trying again in {:.1} s\n", wait.as_secs_f64()));
+        let message = format!("{error}; trying again in {:.1} s", wait.as_secs_f64());
+        Screen::warning(message).show(self.context.terminal.err);
     }
 
     fn hint<'p>(&self, report: &LoadReport, pipeline: &'p Path) -> Hint<'p> {

@@ -122,8 +122,9 @@ pub enum DatabaseError {
 }
 
 impl MayPass for DatabaseError {
+    /// A database that is read-only may be the former primary of a failover, for as long as its name leads to it.
     fn may_pass(&self) -> bool {
-        Self::may_pass(self)
+        self.is_temporary() || matches!(self, Self::ReadOnly { .. })
     }
 }
 
@@ -168,12 +169,6 @@ impl DatabaseError {
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
         }
-    }
-
-    /// Whether it is worth waiting for. A database that is read-only may be the former primary of a failover, for as long
-    /// as its name leads to it.
-    pub fn may_pass(&self) -> bool {
-        self.is_temporary() || matches!(self, Self::ReadOnly { .. })
     }
 
     /// Whether credentials or rights are what is missing.

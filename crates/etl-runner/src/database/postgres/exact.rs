@@ -72,10 +72,7 @@ impl PostgresWay {
         leaves_out: bool,
     ) -> Result<Self, DatabaseError> {
         let names = columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
-        let options = match format {
-            CopyFormat::Binary => "format binary",
-            CopyFormat::Text => "format text, encoding 'UTF8'",
-        };
+        let options = format.options();
         // Lineage columns follow the fields.
         let types = types.iter().copied().chain(std::iter::repeat(ColumnType::Int8)).take(columns.len());
         let staged: Vec<String> = (1..=columns.len()).map(|place| format!("c{place}")).collect();
