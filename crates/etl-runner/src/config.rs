@@ -76,6 +76,8 @@ impl Command {
             Self::Show(args) => Some(&args.database),
             Self::Rejects(Rejects::List(args)) => Some(&args.database),
             Self::Rejects(Rejects::Export(args)) => Some(&args.database),
+            Self::Rejects(Rejects::Replay(args)) => Some(&args.database),
+            Self::Rejects(Rejects::Purge(args)) => Some(&args.database),
             Self::Verify(args) => Some(&args.database),
             Self::Undo(args) => Some(&args.database),
             Self::Completions { .. } => None,
@@ -102,6 +104,8 @@ impl Command {
             Self::Show(_) => "etl-runner show",
             Self::Rejects(Rejects::List(_)) => "etl-runner rejects list",
             Self::Rejects(Rejects::Export(_)) => "etl-runner rejects export",
+            Self::Rejects(Rejects::Replay(_)) => "etl-runner rejects replay",
+            Self::Rejects(Rejects::Purge(_)) => "etl-runner rejects purge",
             Self::Verify(_) => "etl-runner verify",
             Self::Undo(_) => "etl-runner undo",
             Self::Completions { .. } => "etl-runner completions",
@@ -270,6 +274,8 @@ pub(crate) struct Show {
 pub(crate) enum Rejects {
     List(RejectsList),
     Export(RejectsExport),
+    Replay(RejectsReplay),
+    Purge(RejectsPurge),
 }
 
 /// List rejects with file, line, field and reason
@@ -291,7 +297,8 @@ pub(crate) struct RejectsList {
 
 /// Write rejects with their exact records as CSV or JSON lines
 ///
-/// The column raw holds the record's bytes: as text where they are plain UTF-8 (encoding says utf-8), else as base64.
+/// The column raw holds the record: as text where its bytes are some in the object's encoding (encoding says utf-8), else
+/// as base64. Mend it there, and give the file to rejects replay.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -308,9 +315,55 @@ pub(crate) struct RejectsExport {
     /// Where to write them; - is standard output
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub(crate) output: PathBuf,
-    /// Put ' before texts that a spreadsheet would run as a formula. Such a file is for looking, not for repair
+    /// Put ' before texts that a spreadsheet would run as a formula; a replay takes it off again (encoding says utf-8-safe)
     #[arg(long)]
     pub(crate) spreadsheet_safe: bool,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+/// Bring rejects into their table, mended or under a mended pipeline
+///
+/// Without a file: the records as they were, which come in when the pipeline or the table was changed. With a file as
+/// rejects export writes it: what its column raw holds now. Rows get the number of their load and of their record, as if
+/// they had been right from the beginning; what came in is no reject any more, so doing it again changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner rejects export 2 -o rejects.csv        and mend the column raw
+  etl-runner rejects replay pipelines/customers.toml rejects.csv
+  etl-runner rejects replay pipelines/customers.toml --load 2       after a change of the pipeline
+
+Exit code 3 when some are still refused; the others are in.")]
+pub(crate) struct RejectsReplay {
+    /// The pipeline file that loaded them
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipeline: PathBuf,
+    /// Mended records, as CSV or JSON lines; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Only those of this load
+    #[arg(long, value_name = "LOAD")]
+    pub(crate) load: Option<i64>,
+    #[command(flatten)]
+    pub(crate) database: DatabaseFlag,
+}
+
+/// Delete old rejects with their records from the ledger
+///
+/// What a load counted stays, and verify knows how many are gone.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etl-runner rejects purge --older-than 90d
+  etl-runner rejects purge --older-than 2026-01-31 --dry-run")]
+pub(crate) struct RejectsPurge {
+    /// Those of loads that ended before: 12h, 90d, 2w ago, or a day such as 2026-01-31 (UTC)
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    pub(crate) older_than: Since,
+    /// Only count them
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) database: DatabaseFlag,
 }

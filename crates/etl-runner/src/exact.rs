@@ -10,7 +10,7 @@ use std::io::Read;
 
 use transform::csv::Block;
 use transform::pipeline::Conflict;
-use transform::{Code, Pipeline, Plan, Worker};
+use transform::{Code, FoundRecord, Pipeline, Plan, Worker};
 
 use crate::database::{
     CopyRows, DatabaseError, ExactRows, ExactWay, LiveTable, LoadTransaction, Refusal, RefusalKind, SqliteRows,
@@ -41,7 +41,7 @@ pub(crate) async fn pour<R: Read + Send + 'static>(
     let encoding = table.encoding(pipeline);
     let columns = written_columns(pipeline);
     let way = transaction.begin_exact(table, &columns, &encoding, pipeline.target.conflict).await?;
-    let sinks = Sinks::new(transaction, task, encoding);
+    let sinks = Sinks::new(transaction, pipeline.target.lineage, encoding);
     let spare = sinks.spare.clone();
     let mut segment = Segment::new(pipeline, plan, table, way);
     let bytes_before = progress.bytes;
@@ -130,11 +130,7 @@ impl<'a> Segment<'a> {
             let record = refusal.row.and_then(|row| self.origins.record_of(row));
             refusal.records = record.map(|record| (record, record));
         }
-        if task.target.pipeline.target.conflict == Conflict::Fail
-            && let Some(at) = refusals.iter().position(|refusal| refusal.kind == RefusalKind::Unique)
-        {
-            return Err(DatabaseError::Refused(Box::new(refusals.swap_remove(at))).into());
-        }
+        check_conflicts(task.target.pipeline, &mut refusals)?;
         let refused = self.rejects_of(&refusals, task)?;
         progress.counts.loaded -= refused.len() as u64;
         self.rejects.extend(refused);
@@ -165,22 +161,7 @@ impl<'a> Segment<'a> {
             rest = later;
             let numbers: Vec<u64> = here.iter().map(record).collect();
             for (refusal, found) in here.iter().zip(self.worker.find(block, &numbers)) {
-                let code = self.code(refusal);
-                let fields = &task.target.pipeline.schema.fields;
-                let field = match refusal.columns.as_slice() {
-                    [column] if fields.iter().any(|field| field.name == *column) => Some(column.clone()),
-                    _ => None,
-                };
-                let reject = StoredReject {
-                    record: found.record,
-                    line: found.line,
-                    offset: found.offset,
-                    field,
-                    code: code.as_str().to_owned(),
-                    message: refusal.message(),
-                    raw: found.raw,
-                };
-                rejects.push((code, reject));
+                rejects.push(reject_of(refusal, found, task.target.pipeline, self.primary_keys));
             }
         }
         if rejects.len() != refusals.len() {
@@ -189,24 +170,58 @@ impl<'a> Segment<'a> {
         }
         Ok(rejects)
     }
+}
 
-    fn code(&self, refusal: &Refusal) -> Code {
-        match refusal.kind {
-            RefusalKind::Unique => {
-                let columns: BTreeSet<&String> = refusal.columns.iter().collect();
-                let is_primary = |key: &[String]| !key.is_empty() && key.iter().collect::<BTreeSet<_>>() == columns;
-                if self.primary_keys.into_iter().any(is_primary) { Code::PrimaryKey } else { Code::UniqueError }
-            }
-            RefusalKind::ForeignKey => Code::ForeignKey,
-            RefusalKind::Value => Code::TypeError,
-            RefusalKind::NotNull | RefusalKind::Check | RefusalKind::Exclusion | RefusalKind::Trigger => {
-                Code::ConstraintError
-            }
+/// A refused row as the record it was. `primary_keys`: the pipeline's, and the table's.
+pub(crate) fn reject_of(
+    refusal: &Refusal,
+    found: FoundRecord,
+    pipeline: &Pipeline,
+    primary_keys: [&[String]; 2],
+) -> (Code, StoredReject) {
+    let code = code_of(refusal, primary_keys);
+    let field = match refusal.columns.as_slice() {
+        [column] if pipeline.schema.fields.iter().any(|field| field.name == *column) => Some(column.clone()),
+        _ => None,
+    };
+    let reject = StoredReject {
+        record: found.record,
+        line: found.line,
+        offset: found.offset,
+        field,
+        code: code.as_str().to_owned(),
+        message: refusal.message(),
+        raw: found.raw,
+    };
+    (code, reject)
+}
+
+fn code_of(refusal: &Refusal, primary_keys: [&[String]; 2]) -> Code {
+    match refusal.kind {
+        RefusalKind::Unique => {
+            let columns: BTreeSet<&String> = refusal.columns.iter().collect();
+            let is_primary = |key: &[String]| !key.is_empty() && key.iter().collect::<BTreeSet<_>>() == columns;
+            if primary_keys.into_iter().any(is_primary) { Code::PrimaryKey } else { Code::UniqueError }
+        }
+        RefusalKind::ForeignKey => Code::ForeignKey,
+        RefusalKind::Value => Code::TypeError,
+        RefusalKind::NotNull | RefusalKind::Check | RefusalKind::Exclusion | RefusalKind::Trigger => {
+            Code::ConstraintError
         }
     }
 }
 
-fn rows_of(rows: Vec<Rows>, count: u64, transaction: &LoadTransaction) -> ExactRows {
+/// With `conflict = "fail"` a taken key ends the load.
+pub(crate) fn check_conflicts(pipeline: &Pipeline, refusals: &mut Vec<Refusal>) -> Result<(), DatabaseError> {
+    match refusals.iter().position(|refusal| refusal.kind == RefusalKind::Unique) {
+        Some(at) if pipeline.target.conflict == Conflict::Fail => {
+            Err(DatabaseError::Refused(Box::new(refusals.swap_remove(at))))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+pub(crate) fn rows_of(rows: Vec<Rows>, count: u64, transaction: &LoadTransaction) -> ExactRows {
     let mut buffers = Vec::new();
     let mut blocks: Vec<SqliteRows> = Vec::new();
     for rows in rows {

@@ -6,8 +6,10 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+use transform::Encoding;
 use transform::csv::Position;
+use transform::pipeline::Mode;
 use uuid::Uuid;
 
 use crate::database::TableName;
@@ -136,6 +138,8 @@ pub struct NewLoad {
     pub started_at: Timestamp,
     pub runner_version: String,
     pub replaces: Replaces,
+    /// Beside no other load of the table: this one changes rows of earlier ones.
+    pub alone: bool,
 }
 
 /// What became of the records of one load.
@@ -243,10 +247,49 @@ pub struct SplitProgress {
     pub planned: u64,
 }
 
+/// In the note of a load with rejects: what its object's beginning told of how records are read.
+pub const CSV: &str = "csv";
+/// In a note: so many rejects were replayed since, or purged.
+pub const REPLAYED: &str = "replayed";
+pub const PURGED: &str = "purged";
+
+/// How the records of an object are read, as its beginning told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFormat {
+    pub delimiter: char,
+    /// A WHATWG name, with the byte order.
+    pub encoding: String,
+    pub header: Option<Vec<String>>,
+}
+
+impl StoredFormat {
+    pub fn encoding(&self) -> Option<Encoding> {
+        Encoding::for_label(&self.encoding)
+    }
+}
+
+/// In the note of an upsert: how its rows got into the table.
+pub const MODE: &str = "mode";
+
 /// In the note of a load on several connections: it made the table, and these columns will be the key.
 pub const MAKES_TABLE: &str = "makes_table";
 
 impl LoadRow {
+    /// How the bytes of its rejects are read, where it has some.
+    pub fn format(&self) -> Option<StoredFormat> {
+        serde_json::from_value(self.note.get(CSV)?.clone()).ok()
+    }
+
+    /// Rejects that were taken out of the ledger for their age.
+    pub fn purged(&self) -> u64 {
+        self.note.get(PURGED).and_then(serde_json::Value::as_u64).unwrap_or_default()
+    }
+
+    /// Whether its rows took the place of those with the same key, and may give way in the same manner.
+    pub fn is_upsert(&self) -> bool {
+        self.note.get(MODE).and_then(|mode| mode.as_str()) == Some(Mode::Upsert.as_str())
+    }
+
     /// The key to come of the table it goes into, when it runs on several connections and made that table.
     pub fn makes_table(&self) -> Option<Vec<String>> {
         let key = self.note.get(MAKES_TABLE).filter(|_| self.state == LoadState::Loading)?.as_array()?;

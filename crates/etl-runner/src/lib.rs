@@ -16,10 +16,12 @@ mod exact;
 pub mod ledger;
 pub mod load;
 pub mod parallel;
+pub mod replay;
 pub mod report;
 pub mod retry;
 pub mod run;
 pub mod stream;
+mod upsert;
 pub mod verify;
 
 pub use error::{LoadError, chain};

@@ -21,16 +21,17 @@ use uuid::Uuid;
 
 use crate::database::{
     Begin, CopyEncoder, CopyFormat, CopyTextEncoder, Database, DatabaseError, FAILURE_REJECT_BYTES, FAILURE_REJECTS,
-    LiveTable, LoadFilter, LoadTransaction, SqliteRows, TableEncoding, TableName, compare, written_columns,
+    LiveTable, LoadFilter, LoadTransaction, Merge, SqliteRows, TableEncoding, TableName, compare, written_columns,
 };
 use crate::error::LoadError;
-use crate::exact;
 use crate::ledger::{
-    Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, StoredReject, Timestamp, Totals,
+    self, Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, StoredFormat, StoredReject,
+    Timestamp, Totals,
 };
 use crate::parallel;
 use crate::report::{LoadReport, Outcome, RejectTotal};
 use crate::stream::{self, Batches, Spent, StreamError};
+use crate::{exact, upsert};
 
 /// Rows of one COPY statement, in bytes. PostgreSQL answers a COPY only at its end, so a refusal stops within one
 /// segment; larger segments gain nothing measurable.
@@ -89,8 +90,13 @@ pub type Advance<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 pub async fn load(database: &mut Database, task: &Task<'_>, advance: Advance<'_>) -> LoadReport {
     let started = Instant::now();
     let mut progress = Progress::new(Timestamp::from(SystemTime::now()));
-    let mut ended = attempt(database, task, Way::Straight, &mut progress, advance).await;
+    let way = match task.target.pipeline.target.mode {
+        Mode::Append | Mode::Replace => Way::Straight,
+        Mode::Upsert => Way::Merge,
+    };
+    let mut ended = attempt(database, task, way, &mut progress, advance).await;
     if let Err(error) = &ended
+        && way == Way::Straight
         && error.is_of_rows(task.target.pipeline)
     {
         debug!(error = error.chain(), "the table refuses rows, so the load begins anew to tell them apart");
@@ -134,6 +140,8 @@ pub(crate) struct Progress {
     kept_bytes: usize,
     pub(crate) notes: Vec<String>,
     note: serde_json::Map<String, serde_json::Value>,
+    /// What a reject's bytes are read by.
+    format: Option<StoredFormat>,
     /// The rejects of all splits together.
     rejected_in_splits: Option<Arc<AtomicU64>>,
     /// The ledger says already that this load failed.
@@ -149,6 +157,8 @@ enum Way {
     Straight,
     /// Refused rows are told apart from the others.
     Exact,
+    /// In the place of rows with the same key.
+    Merge,
 }
 
 async fn attempt(
@@ -297,6 +307,8 @@ async fn fill(
     };
     let deleted = match task.replaces {
         Replaces::Nothing => 0,
+        // Their rows stay until one with the same key takes their place.
+        Replaces::Loads(_) if way == Way::Merge => 0,
         Replaces::Loads(_) => transaction.delete_previous().await?,
         Replaces::Table => transaction.delete_all_rows().await?,
     };
@@ -306,8 +318,8 @@ async fn fill(
     }
     let source = match way {
         Way::Straight => {
-            let (encoding, format) = (table.encoding(pipeline), opened.format());
-            match pour(transaction, opened, task, plan, encoding, task.workers, progress, advance).await {
+            let (into, format) = (Destination::table(table.encoding(pipeline)), opened.format());
+            match pour(transaction, opened, task, plan, into, task.workers, progress, advance).await {
                 Ok(source) => source,
                 Err(Stopped { error, segment: Some(segment) })
                     if error.is_of_rows(pipeline) && transaction.goes_on() =>
@@ -326,6 +338,10 @@ async fn fill(
             }
         }
         Way::Exact => exact::pour(transaction, opened, task, plan, table, progress, advance).await?,
+        Way::Merge => {
+            progress.note(ledger::MODE, Mode::Upsert.as_str());
+            upsert::pour(transaction, opened, task, plan, table, progress, advance).await?
+        }
     };
     let summary = tokio::task::spawn_blocking(move || source.finish()).await.map_err(LoadError::Panicked)??;
     progress.content_sha256 = Some(summary.sha256.to_string());
@@ -338,7 +354,7 @@ async fn fill(
 }
 
 /// Opens the pinned version once more, at a place an earlier pass came by.
-async fn open_at(task: &Task<'_>, format: Format, position: Position) -> Result<Opened<Source>, LoadError> {
+pub(crate) async fn open_at(task: &Task<'_>, format: Format, position: Position) -> Result<Opened<Source>, LoadError> {
     let reader = task.store.reader(task.object).await?;
     tokio::task::spawn_blocking(move || {
         let source = Decompressed::new(reader, Limits::default())?;
@@ -372,6 +388,24 @@ struct SegmentStart {
     progress: Progress,
 }
 
+/// Where rows are poured into.
+#[derive(Debug)]
+pub(crate) struct Destination<'a> {
+    encoding: TableEncoding,
+    /// They are staged first.
+    merge: Option<&'a Merge>,
+}
+
+impl<'a> Destination<'a> {
+    pub(crate) fn table(encoding: TableEncoding) -> Self {
+        Self { encoding, merge: None }
+    }
+
+    pub(crate) fn staging(encoding: TableEncoding, merge: &'a Merge) -> Self {
+        Self { encoding, merge: Some(merge) }
+    }
+}
+
 /// All records from where `opened` stands to its end: rows and rejects into the transaction. Gives the source back.
 #[expect(clippy::too_many_arguments, reason = "what it takes to write rows; a struct would only rename it")]
 pub(crate) async fn pour<R: Read + Send + 'static>(
@@ -379,15 +413,16 @@ pub(crate) async fn pour<R: Read + Send + 'static>(
     opened: Opened<R>,
     task: &Task<'_>,
     plan: &Plan,
-    encoding: TableEncoding,
+    into: Destination<'_>,
     workers: usize,
     progress: &mut Progress,
     advance: Advance<'_>,
 ) -> Result<R, Stopped> {
-    let sinks = Sinks::new(transaction, task, encoding);
+    let lineage = task.target.pipeline.target.lineage || into.merge.is_some();
+    let sinks = Sinks::new(transaction, lineage, into.encoding);
     let (kind, spare) = (sinks.kind, sinks.spare.clone());
     let mut batches = stream::transform(opened, plan, workers, Spent::Recycled, move || sinks.make());
-    let mut segments = Segments::new(transaction, task, kind, spare);
+    let mut segments = Segments::new(transaction, task, into.merge, kind, spare);
     let mut segment = None;
     while let Some(batch) = batches.next().await? {
         if segments.begins_another() {
@@ -446,13 +481,13 @@ pub(crate) struct Sinks {
 }
 
 impl Sinks {
-    pub(crate) fn new(transaction: &LoadTransaction, task: &Task<'_>, encoding: TableEncoding) -> Self {
+    pub(crate) fn new(transaction: &LoadTransaction, lineage: bool, encoding: TableEncoding) -> Self {
         let kind = match transaction {
             LoadTransaction::Sqlite(_) => Kind::Sqlite,
             LoadTransaction::Postgres(_) if encoding.text => Kind::Text,
             LoadTransaction::Postgres(_) => Kind::Binary,
         };
-        let load = task.target.pipeline.target.lineage.then(|| transaction.id());
+        let load = lineage.then(|| transaction.id());
         Self { kind, columns: encoding.columns.into(), load, spare: Spare::default() }
     }
 
@@ -564,6 +599,8 @@ impl Origins {
 struct Segments<'a> {
     transaction: &'a mut LoadTransaction,
     columns: Vec<String>,
+    /// Rows are staged for it.
+    merge: Option<&'a Merge>,
     kind: Kind,
     spare: Spare,
     /// Bytes that fill a segment.
@@ -579,12 +616,19 @@ struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    fn new(transaction: &'a mut LoadTransaction, task: &Task<'_>, kind: Kind, spare: Spare) -> Self {
+    fn new(
+        transaction: &'a mut LoadTransaction,
+        task: &Task<'_>,
+        merge: Option<&'a Merge>,
+        kind: Kind,
+        spare: Spare,
+    ) -> Self {
         let (columns, origins) = (written_columns(task.target.pipeline), Origins::default());
         let full = usize::try_from(task.object.size / MOST_SEGMENTS).unwrap_or(usize::MAX).max(SEGMENT);
         Self {
             transaction,
             columns,
+            merge,
             kind,
             spare,
             full,
@@ -609,7 +653,10 @@ impl<'a> Segments<'a> {
             Rows::Text(rows) => self.send(rows.finish()).await?,
             Rows::Sqlite(rows) => {
                 if let LoadTransaction::Sqlite(load) = &mut *self.transaction {
-                    load.insert(&self.columns, rows).await?;
+                    match self.merge {
+                        Some(Merge::Sqlite(merge)) => load.stage(merge, rows).await?,
+                        Some(Merge::Postgres(_)) | None => load.insert(&self.columns, rows).await?,
+                    }
                 }
             }
         }
@@ -630,7 +677,10 @@ impl<'a> Segments<'a> {
         }
         if self.sent.is_none() {
             let format = if self.kind == Kind::Text { CopyFormat::Text } else { CopyFormat::Binary };
-            load.start_copy(&self.columns, format).await?;
+            match self.merge {
+                Some(Merge::Postgres(merge)) => load.start_staging(merge).await?,
+                Some(Merge::Sqlite(_)) | None => load.start_copy(&self.columns, format).await?,
+            }
         }
         self.sent = Some(self.sent.unwrap_or(0) + bytes.len());
         self.spare.put(load.send(bytes).await.map_err(|error| self.origins.name_record(error))?);
@@ -675,6 +725,7 @@ impl Progress {
             kept_bytes: 0,
             notes: Vec::new(),
             note: serde_json::Map::new(),
+            format: None,
             rejected_in_splits: None,
             recorded: None,
             splits_left: None,
@@ -692,6 +743,11 @@ impl Progress {
     }
 
     fn note_header<R>(&mut self, opened: &Opened<R>, header: &HeaderReport) {
+        self.format = Some(StoredFormat {
+            delimiter: char::from(opened.grammar().delimiter()),
+            encoding: opened.format().encoding().name().to_owned(),
+            header: opened.header().map(<[String]>::to_vec),
+        });
         self.counts.skipped += opened.skipped();
         if let Some(delimiter) = opened.hinted() {
             let delimiter = delimiter.to_string();
@@ -775,12 +831,18 @@ impl Progress {
     }
 
     pub(crate) fn totals(&self) -> Totals {
+        let mut note = self.note.clone();
+        if let (1.., Some(format)) = (self.counts.rejected, &self.format)
+            && let Ok(format) = serde_json::to_value(format)
+        {
+            note.insert(ledger::CSV.to_owned(), format);
+        }
         Totals {
             counts: self.counts,
             bytes: self.bytes,
             content_sha256: self.content_sha256.clone(),
             finished_at: Timestamp::from(SystemTime::now()),
-            note: serde_json::Value::Object(self.note.clone()),
+            note: serde_json::Value::Object(note),
         }
     }
 
@@ -810,7 +872,7 @@ impl Target<'_> {
     /// Whether rows that were loaded can be taken out again: by their lineage, or all of them.
     pub(crate) fn can_reload(&self) -> bool {
         let target = &self.pipeline.target;
-        target.lineage || target.mode == Mode::Replace
+        target.lineage || target.mode != Mode::Append
     }
 
     /// A load of this target that replaces nothing.
@@ -825,11 +887,12 @@ impl Target<'_> {
             started_at,
             runner_version: env!("CARGO_PKG_VERSION").to_owned(),
             replaces: Replaces::Nothing,
+            alone: self.pipeline.target.mode != Mode::Append,
         }
     }
 }
 
-fn store_reject(plan: &Plan, reject: RejectedRecord) -> StoredReject {
+pub(crate) fn store_reject(plan: &Plan, reject: RejectedRecord) -> StoredReject {
     StoredReject {
         record: reject.record,
         line: reject.line,

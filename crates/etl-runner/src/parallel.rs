@@ -29,7 +29,7 @@ use crate::database::{
 };
 use crate::error::LoadError;
 use crate::ledger::{Counts, NewLoad, Replaces, Split, StoredReject};
-use crate::load::{Advance, Progress, SHOWN_REJECTS, Source, Task, pour};
+use crate::load::{Advance, Destination, Progress, SHOWN_REJECTS, Source, Task, pour};
 use crate::report::Outcome;
 
 /// Bytes of a split: a transaction is worth its round trips and its flush to disk, and a stop costs no more than this for
@@ -121,9 +121,8 @@ impl SplitLoad<'_> {
         };
         let mut progress = Progress::of_split(Arc::clone(&self.rejected));
         let opened = Opened::at(source, self.format, split.start);
-        let encoding = self.encoding.clone();
-        let poured =
-            pour(&mut transaction, opened, task, self.plan, encoding, self.workers, &mut progress, advance).await;
+        let into = Destination::table(self.encoding.clone());
+        let poured = pour(&mut transaction, opened, task, self.plan, into, self.workers, &mut progress, advance).await;
         let ended = match poured {
             Ok(_) => database.finish_split(transaction, split, &progress.counts).await.map_err(LoadError::from),
             Err(stopped) => {

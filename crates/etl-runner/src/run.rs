@@ -244,8 +244,10 @@ pub async fn run(
 fn parallel_obstacle(pipeline: &Pipeline, dialect: Dialect) -> Option<&'static str> {
     if dialect == Dialect::Sqlite {
         Some("SQLite has one writer at a time")
-    } else if pipeline.target.mode != Mode::Append {
+    } else if pipeline.target.mode == Mode::Replace {
         Some("mode = \"replace\" changes the whole table at once")
+    } else if pipeline.target.mode == Mode::Upsert {
+        Some("mode = \"upsert\" lets the last record of a key count, and no part of an object knows which one that is")
     } else if !pipeline.target.lineage {
         Some("without lineage the rows of a load that stops half-way could not be taken back")
     } else {
@@ -469,7 +471,7 @@ impl Run<'_> {
             }
             Standing::Changed { loaded } => match pipeline.source.on_change {
                 _ if reload || whole_table => Replaces::Loads(vec![loaded.id]),
-                OnChange::Replace => Replaces::Loads(vec![loaded.id]),
+                OnChange::Replace | OnChange::Upsert => Replaces::Loads(vec![loaded.id]),
                 OnChange::Ignore => {
                     return not(Outcome::Skipped { reason: SkipReason::Changed, load: loaded.id });
                 }

@@ -2,7 +2,7 @@
 //!
 //! Never: repairs anything, or shows a value. What cannot be proven is said to be unproven rather than right.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use objects::{Store, StoreError, StoreUrl};
@@ -42,6 +42,8 @@ pub struct VerifiedLoad {
     pub table: String,
     /// Rows counted by their lineage; `None` where nothing tells the rows of a load apart.
     pub rows: Option<u64>,
+    /// So many rows fewer than were loaded, in a table where a later upsert may have taken their place.
+    pub gave_way: u64,
     /// Rejects counted.
     pub rejects: u64,
     /// Of a load that is not finished: what is compared is what its splits brought that are in.
@@ -85,7 +87,7 @@ pub enum Difference {
     TableMadeAnew,
     #[error("{found} rows in the table, {expected} in the ledger")]
     Rows { expected: u64, found: u64 },
-    #[error("{found} rejects kept, {expected} counted when it was loaded")]
+    #[error("{found} rejects kept, {expected} expected by the ledger's counts")]
     Rejects { expected: u64, found: u64 },
     #[error("the load is {state}, and {found} of its rows are in the table")]
     RowsLeft { state: LoadState, found: u64 },
@@ -118,10 +120,16 @@ pub async fn verify(
     objects: bool,
     seen: &mut dyn FnMut(&VerifiedLoad),
 ) -> Result<Verification, DatabaseError> {
-    let mut verifier = Verifier { database, objects: objects.then(Objects::default), tables: BTreeMap::new() };
+    let mut verifier = Verifier {
+        database,
+        objects: objects.then(Objects::default),
+        tables: BTreeMap::new(),
+        upserts: BTreeMap::new(),
+    };
     let mut verification = Verification::default();
     if let Some(id) = load {
         let row = verifier.database.load(id).await?;
+        verifier.find_upserts_since(&row).await?;
         verification.loads.extend(verifier.load(&row, seen).await?);
         return Ok(verification);
     }
@@ -136,6 +144,7 @@ pub async fn verify(
         for row in page {
             tables.insert(row.table.to_string(), row.table.clone());
             states.insert(row.id, row.state);
+            verifier.note_upsert(&row);
             if stands(&row) {
                 standing.push(row);
             }
@@ -156,9 +165,36 @@ struct Verifier<'a> {
     objects: Option<Objects>,
     /// Each table is counted once. `None`: there is no such table.
     tables: BTreeMap<TableName, Option<(LiveTable, RowCounts)>>,
+    /// The loads of a table that took rows over from earlier ones, as far as they are known.
+    upserts: BTreeMap<TableName, BTreeSet<i64>>,
 }
 
 impl Verifier<'_> {
+    fn note_upsert(&mut self, row: &LoadRow) {
+        if row.is_upsert() && matches!(row.state, LoadState::Loaded | LoadState::Replaced) {
+            self.upserts.entry(row.table.clone()).or_default().insert(row.id);
+        }
+    }
+
+    /// Of the table of a load: as many of the later ones as it takes to know whether there is any.
+    async fn find_upserts_since(&mut self, row: &LoadRow) -> Result<(), DatabaseError> {
+        self.note_upsert(row);
+        let mut filter = LoadFilter { table: Some(row.table.clone()), ..LoadFilter::default() };
+        loop {
+            let page = self.database.loads(&filter, LOADS_PER_PAGE).await?;
+            page.iter().for_each(|later| self.note_upsert(later));
+            match page.last() {
+                Some(last) if last.id > row.id && !self.gives_way(row) => filter.before = Some(last.id),
+                Some(_) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether rows of a load may carry the number of a later one by now.
+    fn gives_way(&self, row: &LoadRow) -> bool {
+        self.upserts.get(&row.table).and_then(|upserts| upserts.last()).is_some_and(|&last| last > row.id)
+    }
+
     async fn counted(&mut self, table: &TableName) -> Result<Option<(LiveTable, RowCounts)>, DatabaseError> {
         if !self.tables.contains_key(table) {
             let counted = match self.database.describe(table).await? {
@@ -181,7 +217,7 @@ impl Verifier<'_> {
     ) -> Result<Option<VerifiedLoad>, DatabaseError> {
         let mut differences = Vec::new();
         let stands = stands(row);
-        let mut rows = None;
+        let (mut rows, mut gave_way) = (None, 0);
         match self.counted(&row.table).await? {
             None if stands => differences.push(Difference::TableMissing),
             None => {}
@@ -191,9 +227,14 @@ impl Verifier<'_> {
                 rows = has_lineage.then(|| counts.by_load.get(&row.id).copied().unwrap_or_default());
                 match rows {
                     _ if stands && made_anew => differences.push(Difference::TableMadeAnew),
+                    Some(found) if stands && found < row.counts.loaded && self.gives_way(row) => {
+                        gave_way = row.counts.loaded - found;
+                    }
                     Some(found) if stands && found != row.counts.loaded => {
                         differences.push(Difference::Rows { expected: row.counts.loaded, found });
                     }
+                    // Of an upsert that a later one of its object followed, rows whose records are gone stay.
+                    Some(_) if row.is_upsert() && row.state == LoadState::Replaced => {}
                     Some(found) if !stands && found > 0 => {
                         differences.push(Difference::RowsLeft { state: row.state, found });
                     }
@@ -205,8 +246,9 @@ impl Verifier<'_> {
             differences.push(Difference::Balance { counts: row.counts });
         }
         let rejects = self.database.count_rejects(row.id).await?;
-        if stands && rejects != row.counts.rejected {
-            differences.push(Difference::Rejects { expected: row.counts.rejected, found: rejects });
+        let expected = row.counts.rejected.saturating_sub(row.purged());
+        if stands && rejects != expected {
+            differences.push(Difference::Rejects { expected, found: rejects });
         }
         let object = match &mut self.objects {
             Some(objects) if row.state == LoadState::Loaded => objects.look(row).await,
@@ -225,6 +267,7 @@ impl Verifier<'_> {
             key: row.object.key.clone(),
             table: row.table.to_string(),
             rows,
+            gave_way,
             rejects,
             splits: row.splits,
             object: object.0,
@@ -243,10 +286,14 @@ impl Verifier<'_> {
         states: &HashMap<i64, LoadState>,
     ) -> Result<Option<VerifiedTable>, DatabaseError> {
         let Some((live, counts)) = self.counted(table).await? else { return Ok(None) };
+        let none = BTreeSet::new();
+        let upserts = self.upserts.get(table).unwrap_or(&none).clone();
         let (without_load, missing) = unattributed(&live, counts.without_load, standing);
+        // Without lineage nobody knows how many rows were there before.
+        let missing = if upserts.is_empty() { missing } else { 0 };
         let mut strays = Vec::new();
         for (&load, &rows) in &counts.by_load {
-            if matches!(states.get(&load), Some(LoadState::Loaded | LoadState::Loading)) {
+            if matches!(states.get(&load), Some(LoadState::Loaded | LoadState::Loading)) || upserts.contains(&load) {
                 continue;
             }
             // Perhaps it was loaded while we counted.

@@ -57,6 +57,16 @@ impl Encoding {
         }
     }
 
+    /// The text of a record's raw bytes; `None` when they are not text in this encoding.
+    pub fn text_of(self, raw: &[u8]) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Utf8 => std::str::from_utf8(raw).ok().map(Cow::Borrowed),
+            Self::Utf16Le => encoding_rs::UTF_16LE.decode_without_bom_handling_and_without_replacement(raw),
+            Self::Utf16Be => encoding_rs::UTF_16BE.decode_without_bom_handling_and_without_replacement(raw),
+            Self::SingleByte(encoding) => encoding.decode_without_bom_handling_and_without_replacement(raw),
+        }
+    }
+
     /// Text of the first bytes of a source, good enough to look at: what is no text becomes U+FFFD.
     pub fn decode_sample(self, head: &[u8]) -> String {
         let encoding = match self {

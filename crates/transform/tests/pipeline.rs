@@ -100,7 +100,7 @@ fn all_problems_of_a_file_are_found_at_once() {
 fn keys_of_a_later_version_are_not_called_unknown() {
     let text = with_field(
         "name = \"a\", mask = true",
-        "[rows]\nwhere = \"x\"\n[target]\nmode = \"upsert\"\n[[checks]]\n[[tests]]\n[drift]\nnew_columns = \"rescue\"\n",
+        "[rows]\nwhere = \"x\"\n[[checks]]\n[[tests]]\n[drift]\nnew_columns = \"rescue\"\n",
     )
     .replace("path = \"p.csv\"", "path = \"p.csv\"\nencoding = \"auto\"");
     assert_eq!(
@@ -109,7 +109,6 @@ fn keys_of_a_later_version_are_not_called_unknown() {
             "encoding \"auto\" is not built yet",
             "\"mask\" is not built yet",
             "\"rows\" is not built yet",
-            "mode \"upsert\" is not built yet",
             "\"checks\" is not built yet",
             "\"tests\" is not built yet",
             "new_columns \"rescue\" is not built yet",
@@ -145,9 +144,22 @@ fn what_happens_to_new_bytes_depends_on_what_can_be_taken_back() {
     assert_eq!(on_change(""), OnChange::Replace);
     assert_eq!(on_change("[target]\nlineage = false\n"), OnChange::Fail);
     assert_eq!(on_change("[target]\nmode = \"replace\"\n"), OnChange::Replace);
-    let written =
-        with_field("name = \"a\"", "[target]\nlineage = false\n").replace("csv\"", "csv\"\non_change = \"replace\"");
-    assert!(messages(&written)[0].contains("needs lineage"), "{:?}", messages(&written));
+    let keyed =
+        |target: &str| with_field("name = \"a\"", target).replace("[schema]\n", "[schema]\nprimaryKey = [\"a\"]\n");
+    assert_eq!(parse(&keyed("[target]\nmode = \"upsert\"\n")).source.on_change, OnChange::Upsert);
+    let written = |text: String, on_change: &str| {
+        messages(&text.replace("csv\"", &format!("csv\"\non_change = \"{on_change}\"")))
+    };
+    for (target, on_change, reason) in [
+        ("lineage = false", "replace", "needs lineage"),
+        ("mode = \"upsert\"", "replace", "what the earlier rows replaced is gone"),
+        ("mode = \"append\"", "upsert", "the rows would come in twice"),
+    ] {
+        let messages = written(keyed(&format!("[target]\n{target}\n")), on_change);
+        assert!(messages.len() == 1 && messages[0].contains(reason), "{messages:?}");
+    }
+    let without_key = messages(&with_field("name = \"a\"", "[target]\nmode = \"upsert\"\n"));
+    assert!(without_key[0].contains("needs a primaryKey"), "{without_key:?}");
 }
 
 #[test]

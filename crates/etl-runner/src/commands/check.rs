@@ -9,7 +9,6 @@ use etl_runner::ledger::{Standing, standing};
 use etl_runner::run::{self, NoMatch, object_version, pipeline_hash};
 use objects::{Store, StoreError};
 use serde::Serialize;
-use transform::pipeline::Mode;
 
 use super::failure::{Failure, worse};
 use super::pipelines::{self, PipelineFile};
@@ -229,7 +228,7 @@ impl Checked {
         let pipeline = &file.pipeline;
         let table = database.resolve(&TableName::parse(&pipeline.target.table)?).await?;
         let shown = table.to_string();
-        let lacks = database.rights(&table, pipeline.target.mode == Mode::Replace).await?;
+        let lacks = database.rights(&table, pipeline.target.mode).await?;
         if !lacks.is_empty() {
             self.lacks(shown, lacks);
             return Ok(table);

@@ -12,6 +12,7 @@ mod loads;
 mod metrics;
 mod pipelines;
 mod rejects;
+mod replay;
 mod run;
 mod setup;
 mod show;
@@ -51,6 +52,8 @@ pub(crate) fn execute(config: &Config) -> Exit {
         Command::Show(args) => show::show(args, &context),
         Command::Rejects(Rejects::List(args)) => rejects::list(args, &context),
         Command::Rejects(Rejects::Export(args)) => rejects::export(args, &context),
+        Command::Rejects(Rejects::Replay(args)) => replay::replay(args, &context),
+        Command::Rejects(Rejects::Purge(args)) => rejects::purge(args, &context),
         Command::Verify(args) => verify::verify(args, &context),
         Command::Undo(args) => undo::undo(args, &context),
         Command::Completions { shell } => {

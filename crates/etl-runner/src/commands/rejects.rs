@@ -4,19 +4,21 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cli::{Exit, Screen, escape, human};
 use etl_runner::database::{Database, DatabaseError, LoadFilter};
-use etl_runner::ledger::{LoadRow, LoadState, RejectLine, StoredReject};
+use etl_runner::ledger::{LoadRow, LoadState, RejectLine, StoredReject, Timestamp};
 use serde::Serialize;
+use transform::Encoding;
 
 use super::Context;
 use super::failure::Failure;
 use super::load_text::reject_line;
 use super::signals::block_on;
-use crate::config::{ExportFormat, RejectsExport, RejectsList};
+use crate::config::{ExportFormat, RejectsExport, RejectsList, RejectsPurge};
 
 /// Loads asked for at a time.
 const LOADS_PER_PAGE: u32 = 500;
@@ -51,7 +53,7 @@ impl Pages {
     }
 
     /// The next page with them.
-    async fn next(&mut self, database: &mut Database) -> Result<Option<Vec<StoredReject>>, DatabaseError> {
+    pub(super) async fn next(&mut self, database: &mut Database) -> Result<Option<Vec<StoredReject>>, DatabaseError> {
         let page = database.rejects(self.load, self.after, self.size).await?;
         let Some(last) = page.last() else { return Ok(None) };
         self.after = last.record;
@@ -62,7 +64,7 @@ impl Pages {
 }
 
 /// The load that was named, or all whose rows are in a table, oldest first; only those with rejects.
-async fn chosen(database: &mut Database, load: Option<i64>) -> Result<Vec<LoadRow>, DatabaseError> {
+pub(super) async fn chosen(database: &mut Database, load: Option<i64>) -> Result<Vec<LoadRow>, DatabaseError> {
     if let Some(id) = load {
         return Ok(vec![database.load(id).await?]);
     }
@@ -177,6 +179,9 @@ fn list_text(loads: &[ListedLoad], args: &RejectsList, context: &Context) -> Str
 
 const COLUMNS: [&str; 10] = ["load", "key", "line", "record", "offset", "field", "code", "message", "raw", "encoding"];
 
+/// The encoding of a text behind an apostrophe, which a replay takes off again.
+pub(super) const SAFE: &str = "utf-8-safe";
+
 /// One line of an export; the names are those of [`COLUMNS`].
 #[derive(Serialize)]
 struct Exported<'a> {
@@ -189,15 +194,16 @@ struct Exported<'a> {
     code: &'a str,
     message: &'a str,
     raw: String,
-    /// How `raw` stands for the record's bytes: `utf-8` or `base64`.
+    /// How `raw` stands for the record's bytes: `utf-8` for their text, `base64` for themselves.
     encoding: &'static str,
 }
 
 impl<'a> Exported<'a> {
-    fn new(load: &'a LoadRow, reject: &'a StoredReject) -> Self {
-        let (raw, encoding) = match str::from_utf8(&reject.raw) {
-            Ok(text) if is_plain(text) => (text.to_owned(), "utf-8"),
-            Ok(_) | Err(_) => (STANDARD.encode(&reject.raw), "base64"),
+    /// `encoding` is the object's.
+    fn new(load: &'a LoadRow, reject: &'a StoredReject, encoding: Encoding) -> Self {
+        let (raw, encoding) = match encoding.text_of(&reject.raw) {
+            Some(text) if is_plain(&text) => (text.into_owned(), "utf-8"),
+            Some(_) | None => (STANDARD.encode(&reject.raw), "base64"),
         };
         Self {
             load: load.id,
@@ -215,6 +221,9 @@ impl<'a> Exported<'a> {
 
     fn csv_cells(&self, spreadsheet_safe: bool) -> [String; 10] {
         let cell = |text: &str| if spreadsheet_safe { without_formula(text) } else { text.to_owned() };
+        let raw = cell(&self.raw);
+        // Base64 has no apostrophes of its own.
+        let encoding = if raw == self.raw || self.encoding == "base64" { self.encoding } else { SAFE };
         [
             self.load.to_string(),
             cell(self.key),
@@ -224,13 +233,13 @@ impl<'a> Exported<'a> {
             cell(self.field.unwrap_or_default()),
             self.code.to_owned(),
             cell(self.message),
-            cell(&self.raw),
-            self.encoding.to_owned(),
+            raw,
+            encoding.to_owned(),
         ]
     }
 }
 
-/// Without control characters but tab and line ends: UTF-16 of plain letters is valid UTF-8, full of NULs.
+/// Without control characters but tab and line ends.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| byte >= b' ' || matches!(byte, b'\t' | b'\r' | b'\n'))
 }
@@ -315,12 +324,13 @@ async fn write_all(
         ExportFormat::Jsonl => Vec::new(),
     };
     for load in loads {
+        let encoding = load.format().and_then(|format| format.encoding()).unwrap_or(Encoding::Utf8);
         let mut pages = Pages::of(load.id);
         while let Some(page) = pages.next(database).await.map_err(Unwritten::Database)? {
             // Not before the database has answered: a reader of rejects may have no right to their bytes.
             out.write_all(&std::mem::take(&mut header)).map_err(Unwritten::Output)?;
             for reject in &page {
-                let exported = Exported::new(load, reject);
+                let exported = Exported::new(load, reject, encoding);
                 let line = match args.format {
                     ExportFormat::Csv => csv_line(&exported.csv_cells(args.spreadsheet_safe)),
                     ExportFormat::Jsonl => json_line(&exported),
@@ -344,6 +354,37 @@ fn json_line(exported: &Exported<'_>) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(exported)?;
     line.push(b'\n');
     Ok(line)
+}
+
+// ---- purge
+
+#[derive(Serialize)]
+struct PurgeDocument {
+    dry_run: bool,
+    rejects: u64,
+    loads: u64,
+}
+
+pub(super) fn purge(args: &RejectsPurge, context: &Context) -> Result<Exit, Failure> {
+    let config = context.resolve(&args.database)?;
+    let before = Timestamp::from(args.older_than.before(SystemTime::now()));
+    let (rejects, loads) = block_on(async {
+        let mut database = context.open_ledger(config).await?;
+        let purged = match args.dry_run {
+            true => database.count_purgeable(before).await,
+            false => database.purge_rejects(before).await,
+        };
+        database.close().await;
+        purged.map_err(|error| Failure::database(&error))
+    })??;
+    let verb = if args.dry_run { "would be purged" } else { "purged" };
+    let text = format!(
+        "{} of {} {verb}\n",
+        human::counted(rejects, "reject", "rejects"),
+        human::counted(loads, "load", "loads")
+    );
+    context.print(&text, &PurgeDocument { dry_run: args.dry_run, rejects, loads })?;
+    Ok(Exit::Done)
 }
 
 /// A file under a name that says it is unfinished; removed unless it is completed.

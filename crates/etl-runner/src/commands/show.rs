@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cli::{Exit, escape, human};
 use etl_runner::database::{Database, DatabaseError};
-use etl_runner::ledger::{LoadRow, LoadState, MAKES_TABLE, SplitProgress};
+use etl_runner::ledger::{CSV, LoadRow, LoadState, MAKES_TABLE, SplitProgress};
 use serde::Serialize;
 
 use super::Context;
@@ -116,7 +116,7 @@ fn text(load: &LoadRow, totals: &[Total], context: &Context) -> String {
                 ("delimiter_sniffed", Some(delimiter)) => line("delimiter", format!("{delimiter:?} (guessed)")),
                 ("ignored_columns", None) => line("ignored", columns(value, note.get("ignored_column_count"))),
                 ("missing_columns", None) => line("missing", columns(value, note.get("missing_column_count"))),
-                ("ignored_column_count" | "missing_column_count" | MAKES_TABLE, _) => {}
+                ("ignored_column_count" | "missing_column_count" | MAKES_TABLE | CSV, _) => {}
                 (_, Some(text)) => line(&key.replace('_', " "), text.to_owned()),
                 (_, None) => line(&key.replace('_', " "), value.to_string()),
             }

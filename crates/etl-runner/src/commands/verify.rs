@@ -53,6 +53,9 @@ fn load_text(load: &VerifiedLoad, style: Style) -> String {
         None if load.differences.contains(&Difference::TableMissing) => {}
         None => facts.push("nothing tells its rows apart".to_owned()),
     }
+    if load.gave_way > 0 {
+        facts.push(format!("{} gave way to later upserts", human::count(load.gave_way)));
+    }
     facts.push(human::counted(load.rejects, "reject", "rejects"));
     match &load.object {
         ObjectFinding::Same => facts.push("same object".into()),

@@ -24,21 +24,24 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use transform::Pipeline;
-use transform::pipeline::Conflict;
+use transform::pipeline::{Conflict, Mode};
 
 pub use ddl::ddl;
 pub use error::{DatabaseError, Refusal, RefusalKind};
 pub use ledger_schema::{Setup, setup_sql};
 pub use name::{NameError, TableName, quote};
 pub use postgres::{
-    BeginSplit, CopyEncoder, CopyFormat, CopyRows, CopyTextEncoder, Postgres, PostgresLoad, PostgresWay, SplitRow,
+    BeginSplit, CopyEncoder, CopyFormat, CopyRows, CopyTextEncoder, Postgres, PostgresLoad, PostgresMerge, PostgresWay,
+    SplitRow,
 };
 pub use secret::SecretError;
-pub use shape::{LiveColumn, LiveTable, LiveType, ShapeProblem, TableEncoding, TableKind, compare, written_columns};
-pub use sqlite::{Sqlite, SqliteLoad, SqliteRows, can_be_made};
+pub use shape::{
+    LiveColumn, LiveKey, LiveTable, LiveType, ShapeProblem, TableEncoding, TableKind, compare, written_columns,
+};
+pub use sqlite::{Sqlite, SqliteLoad, SqliteMerge, SqliteRows, can_be_made};
 pub use url::{ConfigError, DatabaseConfig, DatabaseUrl, Given, PostgresUrl, SecretText};
 
-use crate::ledger::{LoadRow, LoadState, NewLoad, RejectLine, StoredReject, Totals};
+use crate::ledger::{LoadRow, LoadState, NewLoad, RejectLine, StoredReject, Timestamp, Totals};
 
 /// A failed load keeps this many rejects, and so many bytes of them: enough to see what is wrong, small enough that a
 /// hopeless file cannot fill the ledger.
@@ -69,6 +72,15 @@ pub enum Begin {
     AlreadyLoaded(Box<LoadRow>),
 }
 
+/// What became of the wish to bring rejects of a load in.
+#[derive(Debug)]
+pub enum BeginReplay {
+    /// In this transaction, which takes no other rows.
+    Started(Box<LoadTransaction>),
+    /// Another process has the object in hand, or has changed what became of the load.
+    Busy,
+}
+
 /// The transaction of one load. Dropping it is rolling back.
 #[derive(Debug)]
 pub enum LoadTransaction {
@@ -89,6 +101,13 @@ pub enum ExactRows {
     Copy(CopyRows),
     /// Block by block.
     Sqlite(Vec<SqliteRows>),
+}
+
+/// How staged rows are merged into the table; see [`LoadTransaction::begin_upsert`].
+#[derive(Debug)]
+pub enum Merge {
+    Postgres(Box<PostgresMerge>),
+    Sqlite(SqliteMerge),
 }
 
 /// Which loads to list, newest first.
@@ -208,11 +227,11 @@ impl Database {
         either!(self, inner => inner.describe(table).await)
     }
 
-    /// What the role we are lacks for loading into this table, or on SQLite for writing the file. `deletes`: a load takes
-    /// rows away, too. Takes a resolved name.
-    pub async fn rights(&mut self, table: &TableName, deletes: bool) -> Result<Vec<Lack>, DatabaseError> {
+    /// What the role we are lacks for loading into this table in this mode, or on SQLite for writing the file. Takes a
+    /// resolved name.
+    pub async fn rights(&mut self, table: &TableName, mode: Mode) -> Result<Vec<Lack>, DatabaseError> {
         match self {
-            Self::Postgres(inner) => inner.rights(table, deletes).await,
+            Self::Postgres(inner) => inner.rights(table, mode).await,
             Self::Sqlite(inner) => Ok(inner.rights()),
         }
     }
@@ -297,6 +316,22 @@ impl Database {
             return Err(DatabaseError::NotUndoable { id, state: load.state, reason });
         }
         either!(self, inner => inner.undo(&load).await)
+    }
+
+    /// Begins to bring rejects of a load in: its rows get the load's number.
+    pub async fn begin_replay(&mut self, load: &LoadRow) -> Result<BeginReplay, DatabaseError> {
+        either!(self, inner => inner.begin_replay(load).await)
+    }
+
+    /// Deletes the rejects of loads that ended before a moment, and marks the loads; gives how many rejects of how many
+    /// loads.
+    pub async fn purge_rejects(&mut self, before: Timestamp) -> Result<(u64, u64), DatabaseError> {
+        either!(self, inner => inner.purge_rejects(before).await)
+    }
+
+    /// What [`Self::purge_rejects`] would do.
+    pub async fn count_purgeable(&mut self, before: Timestamp) -> Result<(u64, u64), DatabaseError> {
+        either!(self, inner => inner.count_purgeable(before).await)
     }
 
     /// Takes back a load on several connections that stopped half-way, so that its object can be loaded anew; `reason` is
@@ -384,7 +419,51 @@ impl LoadTransaction {
                 }
                 Ok(refused)
             }
-            _ => Err(DatabaseError::Driver { doing: "write rows".into(), kind: "they are for another database" }),
+            _ => Err(other_database()),
+        }
+    }
+
+    /// Prepares for rows that replace those with the same key: they are staged first, all with lineage, and merged once
+    /// the last one is there. `encoding` is that of the fields.
+    pub async fn begin_upsert(
+        &mut self,
+        table: &LiveTable,
+        pipeline: &Pipeline,
+        encoding: &TableEncoding,
+    ) -> Result<Merge, DatabaseError> {
+        let (columns, key) = (written_columns(pipeline), &pipeline.schema.primary_key);
+        match self {
+            Self::Postgres(load) => {
+                let format = if encoding.text { CopyFormat::Text } else { CopyFormat::Binary };
+                let merge = load.begin_upsert(table, &columns, &encoding.columns, format, key).await?;
+                Ok(Merge::Postgres(Box::new(merge)))
+            }
+            Self::Sqlite(load) => Ok(Merge::Sqlite(load.begin_upsert(&columns, encoding.columns.len(), key).await?)),
+        }
+    }
+
+    /// Takes out all staged rows but the last of each key; gives how many they were.
+    pub async fn drop_duplicates(&mut self, merge: &Merge) -> Result<u64, DatabaseError> {
+        match (self, merge) {
+            (Self::Postgres(load), Merge::Postgres(merge)) => load.drop_duplicates(merge).await,
+            (Self::Sqlite(load), Merge::Sqlite(merge)) => load.drop_duplicates(merge).await,
+            _ => Err(other_database()),
+        }
+    }
+
+    /// Merges ranges of staged rows, which count from 1, the last range first, and gives the refusal of each row that the
+    /// table did not take, with its record. With more than `most` of them it stops; what is left in `ranges` is still to
+    /// do.
+    pub async fn merge(
+        &mut self,
+        merge: &Merge,
+        ranges: &mut Vec<(i64, i64)>,
+        most: u64,
+    ) -> Result<Vec<Refusal>, DatabaseError> {
+        match (self, merge) {
+            (Self::Postgres(load), Merge::Postgres(merge)) => load.merge(merge, ranges, most).await,
+            (Self::Sqlite(load), Merge::Sqlite(merge)) => load.merge(merge, ranges, most).await,
+            _ => Err(other_database()),
         }
     }
 
@@ -399,6 +478,22 @@ impl LoadTransaction {
     /// Writes rejects. On PostgreSQL between two segments.
     pub async fn write_rejects(&mut self, rejects: &[StoredReject]) -> Result<(), DatabaseError> {
         either!(self, inner => inner.write_rejects(rejects).await)
+    }
+
+    /// Those of these records that are rejects of the load, in their order.
+    pub async fn rejects_among(&mut self, records: &[u64]) -> Result<Vec<RejectLine>, DatabaseError> {
+        either!(self, inner => inner.rejects_among(records).await)
+    }
+
+    /// After [`Database::begin_replay`]: takes out the rejects whose rows are in now, moves the load's counts and commits.
+    pub async fn finish_replay(self, database: &mut Database, records: &[u64]) -> Result<(), DatabaseError> {
+        match (self, database) {
+            (Self::Postgres(load), Database::Postgres(database)) => load.finish_replay(database, records).await,
+            (Self::Sqlite(load), Database::Sqlite(database)) => load.finish_replay(database, records).await,
+            (Self::Postgres(_), Database::Sqlite(_)) | (Self::Sqlite(_), Database::Postgres(_)) => {
+                Err(other_database())
+            }
+        }
     }
 
     /// Checks the counts, completes the ledger's row and commits. `Ok` means committed, also when the server's answer
@@ -425,6 +520,25 @@ impl LoadTransaction {
     pub async fn abort(self) {
         either!(self, inner => inner.abort().await);
     }
+}
+
+fn other_database() -> DatabaseError {
+    DatabaseError::Driver { doing: "write rows".into(), kind: "they are for another database" }
+}
+
+/// What follows the staged rows so that one whose key is taken becomes the row that has it.
+fn merge_clause(columns: &[String], key: &[String]) -> Result<String, NameError> {
+    let list = |names: &mut dyn Iterator<Item = &String>| -> Result<Vec<String>, NameError> {
+        names.map(|name| quote(name)).collect()
+    };
+    let key_columns = list(&mut key.iter())?;
+    let mut others = list(&mut columns.iter().filter(|column| !key.contains(column)))?;
+    if others.is_empty() {
+        // There has to be something to set, so that the row counts.
+        others.clone_from(&key_columns);
+    }
+    let set: Vec<String> = others.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    Ok(format!(" on conflict ({}) do update set {}", key_columns.join(", "), set.join(", ")))
 }
 
 /// The checks before every commit: the balance, and that what the load counted is what was written.
@@ -457,6 +571,9 @@ fn within_failure_limits(rejects: &[StoredReject]) -> &[StoredReject] {
 
 fn undo_obstacle(load: &LoadRow, table: Option<&LiveTable>) -> Option<String> {
     match load.state {
+        LoadState::Loaded if load.is_upsert() => {
+            return Some("it is an upsert: what its rows took the place of is gone".into());
+        }
         LoadState::Loaded => {}
         // Half of it is in; whatever is of it goes.
         LoadState::Loading => return None,

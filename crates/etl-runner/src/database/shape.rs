@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use transform::pipeline::{Field, Kind};
+use transform::pipeline::{Field, Kind, Mode};
 use transform::{ColumnType, Pipeline};
 
 use super::Dialect;
@@ -61,6 +61,14 @@ pub enum TableKind {
     Other(&'static str),
 }
 
+/// A key of a table that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveKey {
+    pub columns: Vec<String>,
+    /// It may be judged at the end of a transaction.
+    pub deferrable: bool,
+}
+
 /// A table that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveTable {
@@ -70,8 +78,8 @@ pub struct LiveTable {
     pub kind: TableKind,
     pub columns: Vec<LiveColumn>,
     pub primary_key: Vec<String>,
-    /// The columns of each key: the primary one, unique constraints, unique indexes over all rows.
-    pub keys: Vec<Vec<String>>,
+    /// The primary one, unique constraints, unique indexes over all rows.
+    pub keys: Vec<LiveKey>,
     /// On SQLite, which has no oids: the load that made the table, where one did. Loads before it went into another.
     pub made_by: Option<i64>,
     /// Row-level security applies to us, which COPY refuses.
@@ -100,7 +108,8 @@ impl LiveTable {
     /// As it will be when the load that makes it is over.
     pub(crate) fn with_key(&self, pipeline: &Pipeline) -> Self {
         let key = pipeline.schema.primary_key.clone();
-        Self { primary_key: key.clone(), keys: vec![key], ..self.clone() }
+        let keys = vec![LiveKey { columns: key.clone(), deferrable: false }];
+        Self { primary_key: key, keys, ..self.clone() }
     }
 
     /// How rows are encoded for this table. The live types decide; SQLite's have less to say than the fields.
@@ -196,7 +205,7 @@ pub fn compare(pipeline: &Pipeline, table: &LiveTable, dialect: Dialect) -> Resu
             });
         }
     }
-    problems.extend(missing_key(&pipeline.schema.primary_key, table, dialect, &alter)?);
+    problems.extend(missing_key(pipeline, table, dialect, &alter)?);
     if pipeline.target.lineage {
         problems.extend(missing_lineage(table, dialect, &alter));
     }
@@ -247,22 +256,40 @@ fn wrong_type(field: &Field, live: &LiveColumn, dialect: Dialect, alter: &str) -
     })
 }
 
-/// The table may have more keys than the pipeline. Deferred ones are as good: they are judged before the commit.
+/// The table may have more keys than the pipeline.
 fn missing_key(
-    key: &[String],
+    pipeline: &Pipeline,
     table: &LiveTable,
     dialect: Dialect,
     alter: &str,
 ) -> Result<Option<ShapeProblem>, NameError> {
-    // A key of fewer columns keeps more out.
-    let keeps = |live: &Vec<String>| !live.is_empty() && live.iter().all(|name| key.contains(name));
-    if key.is_empty() || table.keys.iter().any(keeps) {
+    let key = &pipeline.schema.primary_key;
+    let upsert = pipeline.target.mode == Mode::Upsert;
+    // A key of fewer columns keeps more out, but `on conflict` has to name all of them.
+    let within = |live: &&LiveKey| !live.columns.is_empty() && live.columns.iter().all(|name| key.contains(name));
+    let fits = |live: &&LiveKey| within(live) && (!upsert || key.iter().all(|name| live.columns.contains(name)));
+    let fitting: Vec<&LiveKey> = table.keys.iter().filter(fits).collect();
+    // Elsewhere deferred keys are as good: they are judged before the commit. Here one spoils all others.
+    let is_late = upsert && fitting.iter().any(|live| live.deferrable);
+    if key.is_empty() || (!fitting.is_empty() && !is_late) {
         return Ok(None);
     }
     let columns = key.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
-    let what = format!(
-        "primaryKey is ({columns}) and no key of the table is, so a record could load twice; add it or leave primaryKey out"
-    );
+    if is_late {
+        let what = format!(
+            "the table's key on ({columns}) may be deferred, which mode = \"upsert\" does not work with; make it anew, not deferrable"
+        );
+        return Ok(Some(ShapeProblem { what, fix: None }));
+    }
+    let what = if upsert {
+        format!(
+            "primaryKey is ({columns}) and the table has no key of just these columns, by which mode = \"upsert\" could tell that a row is there"
+        )
+    } else {
+        format!(
+            "primaryKey is ({columns}) and no key of the table is, so a record could load twice; add it or leave primaryKey out"
+        )
+    };
     let fix = match dialect {
         _ if table.kind == TableKind::Foreign => {
             // Nothing here can keep one for it.

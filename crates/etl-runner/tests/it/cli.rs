@@ -927,6 +927,9 @@ fn every_document_is_one_line_of_json_with_its_schema() {
         ("rejects list --json", 0),
         ("rejects export 2 -o out.csv --json", 0),
         ("rejects export 2 --json", 2),
+        ("rejects replay pipelines/customers.toml out.csv --json", 3),
+        ("rejects replay pipelines/customers.toml --load 1 --json", 0),
+        ("rejects purge --older-than 7d --json", 0),
         ("verify --json", 0),
         ("undo 2 --json", 0),
         ("undo 2 --json", 1),
@@ -962,9 +965,21 @@ fn a_finished_load_is_one_line_of_metrics_where_logs_are_json() {
 #[test]
 fn help_says_what_there_is() {
     let mut sandbox = Sandbox::new();
-    for command in
-        ["", "run", "check", "setup", "ddl", "loads", "show", "rejects list", "rejects export", "verify", "undo"]
-    {
+    for command in [
+        "",
+        "run",
+        "check",
+        "setup",
+        "ddl",
+        "loads",
+        "show",
+        "rejects list",
+        "rejects export",
+        "rejects replay",
+        "rejects purge",
+        "verify",
+        "undo",
+    ] {
         sandbox.ok(&format!("{command} --help"));
     }
     sandbox.ok("--version");

@@ -79,6 +79,7 @@ fn new_load(table: &TableName, key: &str) -> NewLoad {
         started_at: Timestamp::from(SystemTime::now()),
         runner_version: "0.0.0".into(),
         replaces: Replaces::Nothing,
+        alone: false,
     }
 }
 
@@ -465,7 +466,7 @@ async fn of_two_runners_on_one_object_the_second_is_told_busy_then_already_loade
     // Another object of the same table goes on side by side, but not a load that replaces the whole table.
     let mut other = begin(&mut two, &new_load(&table, "b.csv")).await;
     let mut three = open(test.url()).await;
-    let whole = NewLoad { replaces: Replaces::Table, ..new_load(&table, "c.csv") };
+    let whole = NewLoad { replaces: Replaces::Table, alone: true, ..new_load(&table, "c.csv") };
     assert!(matches!(three.begin_load(&whole).await.unwrap(), Begin::Busy));
     copy_customers(&mut first, 1..=5).await.unwrap();
     copy_customers(&mut other, 6..=9).await.unwrap();

@@ -13,7 +13,7 @@ use testkit::{Postgres, Random, TestDatabase};
 use crate::text;
 
 /// As a pipeline's fields and as columns of PostgreSQL; `mood` is an enum, for which a load goes by text COPY.
-const FIELDS: &str = r#"
+pub(crate) const FIELDS: &str = r#"
   { name = "id", type = "integer" },
   { name = "code", type = "string" },
   { name = "amount", type = "number", precision = [12, 2] },
@@ -23,7 +23,7 @@ const FIELDS: &str = r#"
   { name = "note", type = "string" },
 "#;
 
-const TABLE: &str = "
+pub(crate) const TABLE: &str = "
 create domain positive as integer constraint quantity_positive check (value > 0);
 create type mood as enum ('sad', 'ok');
 create table parent (id bigint primary key);
@@ -52,7 +52,7 @@ create trigger refuse before insert on event for each row execute function refus
 insert into event (id, code, slot, note) select n, 'old' || n, -n, 'there before' from generate_series(1, 20) n;
 ";
 
-fn pipeline(fields: &str, lineage: bool, more: &str) -> String {
+pub(crate) fn pipeline(fields: &str, lineage: bool, more: &str) -> String {
     format!(
         "version = 1\nname = \"events\"\n[source]\npath = \"*.csv\"\n[dialect]\ndelimiter = \",\"\n[schema]\n\
          primaryKey = [\"id\"]\nfields = [{fields}]\n[target]\ntable = \"event\"\nlineage = {lineage}\n{more}\n\
@@ -61,10 +61,10 @@ fn pipeline(fields: &str, lineage: bool, more: &str) -> String {
 }
 
 /// A record as its values; `None` is an empty cell.
-type Record = Vec<Option<String>>;
+pub(crate) type Record = Vec<Option<String>>;
 
 /// One in `odds` breaks a rule of the table, some break several.
-fn records(random: &mut Random, count: u64, odds: u64, mood: bool) -> Vec<Record> {
+pub(crate) fn records(random: &mut Random, count: u64, odds: u64, mood: bool) -> Vec<Record> {
     (0..count)
         .map(|n| {
             let mut breaks = |times: u64| random.below(odds * times) == 0;
@@ -84,7 +84,7 @@ fn records(random: &mut Random, count: u64, odds: u64, mood: bool) -> Vec<Record
         .collect()
 }
 
-fn csv(records: &[Record], mood: bool) -> String {
+pub(crate) fn csv(records: &[Record], mood: bool) -> String {
     let mut text = String::from("id,code,amount,parent,quantity,slot,note");
     text.push_str(if mood { ",mood\n" } else { "\n" });
     for record in records {
@@ -95,23 +95,23 @@ fn csv(records: &[Record], mood: bool) -> String {
     text
 }
 
-struct Folder {
-    folder: tempfile::TempDir,
+pub(crate) struct Folder {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Folder {
-    fn new(pipeline: &str, csv: &str) -> Self {
+    pub(crate) fn new(pipeline: &str, csv: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("events.toml"), pipeline).unwrap();
         std::fs::write(folder.path().join("events.csv"), csv).unwrap();
         Self { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn run(&self, url: &str, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, url: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_etl-runner"));
         command.current_dir(self.folder.path()).env("DATABASE_URL", url);
         command.args(["run", "events.toml", "events.csv"]).args(arguments).output().unwrap()
@@ -134,7 +134,7 @@ fn taken_one_by_one(oracle: &TestDatabase, records: &[Record], mood: bool) {
     oracle.psql(&format!("\\set ON_ERROR_STOP off\n{script}"));
 }
 
-const ROWS: &str = "select id, code, amount, parent, quantity, slot, note, mood, twice, _record from event \
+pub(crate) const ROWS: &str = "select id, code, amount, parent, quantity, slot, note, mood, twice, _record from event \
                     order by id";
 
 #[test]
@@ -173,14 +173,14 @@ fn a_load_leaves_what_inserting_record_by_record_leaves() {
 }
 
 /// Shows the first line that differs, of thousands.
-fn assert_same(loaded: &str, oracle: &str) {
+pub(crate) fn assert_same(loaded: &str, oracle: &str) {
     let first = loaded.lines().zip(oracle.lines()).find(|(loaded, oracle)| loaded != oracle);
     assert_eq!(first, None, "loaded, and by the oracle");
     assert_eq!(loaded.lines().count(), oracle.lines().count());
 }
 
 /// Bytes, line and offset of each reject are those of its record, and no message holds a value.
-fn assert_rejects_are_the_records(database: &TestDatabase, records: &[Record]) {
+pub(crate) fn assert_rejects_are_the_records(database: &TestDatabase, records: &[Record]) {
     let mood = records[0].len() == 8;
     let text = csv(records, mood);
     let query = "select record, line, byte_offset, encode(raw, 'escape'), message from aqueduct.reject order by record";
@@ -194,7 +194,7 @@ fn assert_rejects_are_the_records(database: &TestDatabase, records: &[Record]) {
     }
 }
 
-fn numbers(text: &str) -> BTreeSet<u64> {
+pub(crate) fn numbers(text: &str) -> BTreeSet<u64> {
     text.split_whitespace().map(|number| number.parse().unwrap()).collect()
 }
 
@@ -355,7 +355,7 @@ fn splits_that_meet_a_refusal_end_as_one_load_with_rejects() {
 }
 
 /// Rows of a file database, one line each.
-async fn sqlite_lines(path: &Path, sql: &'static str) -> Vec<String> {
+pub(crate) async fn sqlite_lines(path: &Path, sql: &'static str) -> Vec<String> {
     let mut connection = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
     let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
     rows.iter().map(|row| row.get::<String, _>(0)).collect()
@@ -521,7 +521,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-const ID_AND_NOTE: &str = "{ name = \"id\", type = \"integer\" }, { name = \"note\", type = \"string\" }";
+pub(crate) const ID_AND_NOTE: &str = "{ name = \"id\", type = \"integer\" }, { name = \"note\", type = \"string\" }";
 
 /// Loads `rows` (`id,note`) after `sql` made the table `event`.
 fn load_into(sql: &str, rows: &str, more: &str) -> (TestDatabase, Output) {
@@ -532,9 +532,10 @@ fn load_into(sql: &str, rows: &str, more: &str) -> (TestDatabase, Output) {
     (database, output)
 }
 
-const EVENT: &str = "create table event (id bigint primary key, note text, _load_id bigint, _record bigint);";
+pub(crate) const EVENT: &str =
+    "create table event (id bigint primary key, note text, _load_id bigint, _record bigint);";
 
-const REJECTS: &str = "select string_agg(record || ' ' || code, ', ' order by record) from aqueduct.reject";
+pub(crate) const REJECTS: &str = "select string_agg(record || ' ' || code, ', ' order by record) from aqueduct.reject";
 
 #[test]
 fn a_trigger_leaves_no_trace_of_a_refused_row() {

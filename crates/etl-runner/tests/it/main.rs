@@ -7,8 +7,10 @@ mod crash;
 mod database;
 mod exact;
 mod parallel;
+mod replay;
 mod sameness;
 mod types;
+mod upsert;
 
 use std::process::Output;
 

@@ -178,6 +178,7 @@ async fn load_shuffled(database: &TestDatabase, store: &Store, key: &str, random
         started_at: std::time::SystemTime::now().into(),
         runner_version: "0".into(),
         replaces: Replaces::Nothing,
+        alone: false,
     };
     let mut connected = Database::connect(&config(database.url())).await.unwrap();
     connected.ensure_ledger().await.unwrap();

@@ -43,6 +43,33 @@ pub struct Format {
 }
 
 impl Format {
+    /// That of an object which was opened before: what its beginning told is known, the rest is the pipeline's.
+    pub fn new(pipeline: &Pipeline, delimiter: u8, encoding: Encoding) -> Self {
+        let grammar = Grammar { delimiter, ..Grammar::new(&pipeline.dialect, delimiter) };
+        Self { grammar, encoding, limit: pipeline.limits.record }
+    }
+
+    pub fn grammar(&self) -> Grammar {
+        self.grammar
+    }
+
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// A record by itself, as a block; `position` is where it stands in its object. `None` where the bytes are none, or
+    /// more than one.
+    pub fn block_of(&self, raw: &[u8], position: Position) -> Option<Block> {
+        let mut cutter = Cutter::at(self.grammar, self.encoding, self.limit, position);
+        cutter.push(raw);
+        cutter.finish();
+        let block = cutter.next()?;
+        match cutter.next() {
+            None => Some(block),
+            Some(_) => None,
+        }
+    }
+
     /// The largest record in bytes.
     pub fn limit(&self) -> usize {
         self.limit

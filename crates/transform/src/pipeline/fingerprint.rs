@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{Clean, Conflict, Kind, Mode, Pipeline, StringFormat};
+use super::{Clean, Conflict, Kind, Pipeline, StringFormat};
 use super::{MissingColumns, NewColumns};
 
 /// One line per setting, each value as JSON. Only ever extended by lines that are left out at their default:
@@ -29,7 +29,7 @@ pub(super) fn fingerprint(pipeline: &Pipeline) -> String {
     put("new_columns", json!(if drift.new_columns == NewColumns::Fail { "fail" } else { "ignore" }));
     put("missing_columns", json!(if drift.missing_columns == MissingColumns::Fail { "fail" } else { "null" }));
     put("table", json!(pipeline.target.table));
-    put("mode", json!(if pipeline.target.mode == Mode::Replace { "replace" } else { "append" }));
+    put("mode", json!(pipeline.target.mode.as_str()));
     if pipeline.target.conflict == Conflict::Fail {
         put("conflict", json!("fail"));
     }

@@ -126,10 +126,14 @@ pub(crate) const KEYS: &[Key] = &[
         "source.on_change",
         Value::Choice(&[
             choice("replace", "The rows of the earlier load give way to the new ones; for append with lineage."),
+            choice(
+                "upsert",
+                "The new bytes are upserted, too; rows whose records are gone stay. For `mode = \"upsert\"`.",
+            ),
             choice("ignore", "The new bytes are not loaded."),
             choice("fail", "The run stops and names the object."),
         ]),
-        Default::Words("`\"replace\"`; `\"fail\"` where `target.lineage = false`"),
+        Default::Words("`\"replace\"`; `\"upsert\"` in that mode; `\"fail\"` where else `target.lineage = false`"),
         "What to do when a key that was loaded holds new bytes. Not for `mode = \"replace\"`, where the newest object always replaces the table.",
     ),
     key(
@@ -357,7 +361,7 @@ pub(crate) const KEYS: &[Key] = &[
         Value::Choice(&[
             choice("append", "Each object's rows are added."),
             choice("replace", "The newest object's rows replace the table's, in one transaction."),
-            later("upsert", "Rows replace those with the same key."),
+            choice("upsert", "Rows replace those with the same key; of records with the same key the last one counts."),
         ]),
         Default::Toml("\"append\""),
         "How rows get into the table.",
@@ -375,7 +379,7 @@ pub(crate) const KEYS: &[Key] = &[
             choice("fail", "The load fails."),
         ]),
         Default::Toml("\"reject\""),
-        "A record's key stands in the table already, or in an earlier record of the object.",
+        "A record's key stands in the table already, or in an earlier record of the object. In `mode = \"upsert\"`: a key other than `primaryKey`.",
     ),
     key(
         "target.lineage",

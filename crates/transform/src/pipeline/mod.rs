@@ -126,6 +126,7 @@ pub struct Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnChange {
     Replace,
+    Upsert,
     Ignore,
     Fail,
 }
@@ -350,6 +351,17 @@ pub struct Target {
 pub enum Mode {
     Append,
     Replace,
+    Upsert,
+}
+
+impl Mode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Replace => "replace",
+            Self::Upsert => "upsert",
+        }
+    }
 }
 
 /// What becomes of a record whose key the table has.

@@ -30,6 +30,12 @@ pub(super) fn pipeline(problems: &mut Collector<'_>, root: &Spanned<DeTable<'_>>
     let source = source(problems, &root.section("source"), &target);
     let dialect = dialect(problems, &root.section("dialect"));
     let schema = schema(problems, &root.section("schema"), &dialect, &target);
+    if let (Mode::Upsert, true, Some(At { span, .. })) =
+        (target.mode, schema.primary_key.is_empty(), root.section("target").text("mode"))
+    {
+        let message = "mode = \"upsert\" needs a primaryKey, by which rows are told to be the same";
+        problems.push_hint(span, message, "for example primaryKey = [\"id\"] in [schema]");
+    }
     let drift = drift(&root.section("drift"));
     let errors = root.section("errors").section_or_default("limit", |limit| Errors {
         limit_rows: limit.integer("rows"),
@@ -114,6 +120,7 @@ fn encoding(problems: &mut Collector<'_>, section: &Section<'_>) -> Encoding {
 fn on_change(problems: &mut Collector<'_>, section: &Section<'_>, target: &Target) -> OnChange {
     let Some(At { value, span }) = section.text("on_change") else {
         return match (target.mode, target.lineage) {
+            (Mode::Upsert, _) => OnChange::Upsert,
             (Mode::Replace, _) | (Mode::Append, true) => OnChange::Replace,
             // Neither replaced nor quietly left out: a person has to look.
             (Mode::Append, false) => OnChange::Fail,
@@ -124,21 +131,29 @@ fn on_change(problems: &mut Collector<'_>, section: &Section<'_>, target: &Targe
         problems.push_hint(span, message, "leave it out: the newest object always replaces the whole table");
         return OnChange::Replace;
     }
+    let refused = match (&*value, target.mode) {
+        ("replace", Mode::Upsert) => Some((
+            "on_change = \"replace\" cannot be done with mode = \"upsert\": what the earlier rows replaced is gone",
+            "leave it out to upsert the new bytes, too, or on_change = \"ignore\" or \"fail\"",
+        )),
+        ("replace", _) if !target.lineage => Some((
+            "on_change = \"replace\" needs lineage: without `_load_id` the earlier rows cannot be told apart",
+            "set lineage = true in [target], or on_change = \"ignore\" or \"fail\"",
+        )),
+        ("upsert", Mode::Append) => Some((
+            "on_change = \"upsert\" is for mode = \"upsert\": here the rows would come in twice",
+            "on_change = \"replace\", \"ignore\" or \"fail\", or mode = \"upsert\" in [target]",
+        )),
+        _ => None,
+    };
+    if let Some((message, hint)) = refused {
+        problems.push_hint(span, message, hint);
+    }
     match &*value {
         "ignore" => OnChange::Ignore,
         "fail" => OnChange::Fail,
-        _ => {
-            if value == "replace" && !target.lineage {
-                let message =
-                    "on_change = \"replace\" needs lineage: without `_load_id` the earlier rows cannot be told apart";
-                problems.push_hint(
-                    span,
-                    message,
-                    "set lineage = true in [target], or on_change = \"ignore\" or \"fail\"",
-                );
-            }
-            OnChange::Replace
-        }
+        "upsert" => OnChange::Upsert,
+        _ => OnChange::Replace,
     }
 }
 
@@ -278,7 +293,11 @@ fn target(problems: &mut Collector<'_>, section: &Section<'_>, name: Option<&str
     };
     Target {
         table,
-        mode: if mode == "replace" { Mode::Replace } else { Mode::Append },
+        mode: match &*mode {
+            "replace" => Mode::Replace,
+            "upsert" => Mode::Upsert,
+            _ => Mode::Append,
+        },
         conflict: if conflict == "fail" { Conflict::Fail } else { Conflict::Reject },
         create: section.boolean("create"),
         lineage: section.boolean("lineage"),

@@ -1,9 +1,10 @@
 //! What the catalogue says about a table.
 
 use transform::ColumnType;
+use transform::pipeline::Mode;
 
 use super::super::error::{DatabaseError, Doing};
-use super::super::shape::{LiveColumn, LiveTable, LiveType, TableKind};
+use super::super::shape::{LiveColumn, LiveKey, LiveTable, LiveType, TableKind};
 use super::super::{Lack, Refusal, TableName, quote};
 use super::{Postgres, Session, get, statement};
 
@@ -54,7 +55,7 @@ const COLUMNS: &str = "\
 
 // The primary key first. A partial index, and one of expressions, let some rows in twice.
 const KEYS: &str = "\
-    select i.indisprimary as is_primary, array( \
+    select i.indisprimary as is_primary, not i.indimmediate as deferrable, array( \
         select a.attname::text from unnest(i.indkey::smallint[]) with ordinality k (attnum, place) \
         join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum \
         where k.place <= i.indnkeyatts order by k.place) as columns \
@@ -87,6 +88,9 @@ const RIGHTS: &str = "\
         coalesce(has_schema_privilege(n.oid, 'create'), false) as schema_create, \
         coalesce(has_any_column_privilege(c.oid, 'insert'), false) as table_insert, \
         coalesce(has_table_privilege(c.oid, 'delete'), false) as table_delete, \
+        coalesce(has_any_column_privilege(c.oid, 'update') and has_any_column_privilege(c.oid, 'select'), false) \
+            as table_update, \
+        has_database_privilege(current_database(), 'temporary') as database_temporary, \
         has_database_privilege(current_database(), 'create') as database_create, \
         current_setting('default_transaction_read_only') = 'on' as read_only, \
         pg_is_in_recovery() as standby, \
@@ -176,12 +180,13 @@ impl Session {
             });
         }
         let mut primary_key = Vec::new();
-        let mut keys: Vec<Vec<String>> = Vec::new();
+        let mut keys = Vec::new();
         for row in self.rows(statement(KEYS).bind(oid), doing).await? {
-            keys.push(get(&row, "columns")?);
+            let key = LiveKey { columns: get(&row, "columns")?, deferrable: get(&row, "deferrable")? };
             if get(&row, "is_primary")? {
-                primary_key = keys.last().cloned().unwrap_or_default();
+                primary_key = key.columns.clone();
             }
+            keys.push(key);
         }
         let name = table.clone();
         let oid = u32::try_from(oid).ok();
@@ -202,11 +207,7 @@ impl Session {
 }
 
 impl Postgres {
-    pub(in super::super) async fn rights(
-        &mut self,
-        table: &TableName,
-        deletes: bool,
-    ) -> Result<Vec<Lack>, DatabaseError> {
+    pub(in super::super) async fn rights(&mut self, table: &TableName, mode: Mode) -> Result<Vec<Lack>, DatabaseError> {
         let doing = Doing::Describe(table);
         let mut session = self.read(doing).await?;
         let row = session.row(statement(RIGHTS).bind(table.schema()).bind(table.name()), doing).await?;
@@ -240,16 +241,24 @@ impl Postgres {
             if !has("table_insert")? {
                 lack(format!("no right to insert into {table}"), format!("grant insert on {name} to {role}"), true);
             }
-            if deletes && !has("table_delete")? {
+            if mode == Mode::Replace && !has("table_delete")? {
                 lack(format!("no right to delete from {table}"), format!("grant delete on {name} to {role}"), true);
+            }
+            if mode == Mode::Upsert && !has("table_update")? {
+                let what = format!("no right to update {table}, or to select from it");
+                lack(what, format!("grant select, update on {name} to {role}"), true);
             }
         } else if has("schema_there")? && !has("schema_create")? {
             let what = format!("no right to make {table} in the schema {schema_name}");
             lack(what, format!("grant usage, create on schema {schema} to {role}"), true);
         }
+        let database: String = get(&row, "database")?;
+        if mode == Mode::Upsert && !has("database_temporary")? {
+            let what = format!("no right to make temporary tables in {database}");
+            lack(what, format!("grant temporary on database {} to {role}", quote(&database)?), true);
+        }
         if !has("ledger_there")? {
             if !has("database_create")? {
-                let database = get::<String>(&row, "database")?;
                 let fix = "etl-runner setup (or the SQL that `etl-runner setup --print` shows)".to_owned();
                 lack(format!("there is no ledger in {database} yet, and no right to make it"), fix, true);
             }

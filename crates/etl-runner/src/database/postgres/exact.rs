@@ -16,7 +16,7 @@ use super::load::{CopyFormat, PostgresLoad};
 use super::{Session, built, get, statement};
 
 /// Gone with the transaction.
-const STAGING: &str = "pg_temp.aqueduct_staging";
+pub(super) const STAGING: &str = "pg_temp.aqueduct_staging";
 
 pub(super) const SAVEPOINT: &str = "savepoint aqueduct";
 pub(super) const KEEP: &str = "release savepoint aqueduct";
@@ -33,16 +33,15 @@ pub struct CopyRows {
 /// How rows are told apart; the same for all segments of a load.
 #[derive(Debug)]
 pub struct PostgresWay {
-    columns: Vec<String>,
-    format: CopyFormat,
-    /// A row whose key is taken is left out by the statement itself.
-    leaves_out: bool,
+    pub(super) columns: Vec<String>,
+    pub(super) format: CopyFormat,
+    taken: Taken,
     /// Where `_record` stands among the columns, from 1, if the table gives it back.
-    record: Option<usize>,
+    pub(super) record: Option<usize>,
     /// Makes the table of staged rows.
-    staging: String,
+    pub(super) staging: String,
     /// Copies into it.
-    stage: String,
+    pub(super) stage: String,
     /// Copies into the table itself.
     copy: String,
     /// Moves a range of staged rows; needs `casts`.
@@ -51,6 +50,17 @@ pub struct PostgresWay {
     relations: Vec<String>,
     /// The type that a staged text becomes, by the column's place.
     casts: Vec<(usize, String)>,
+}
+
+/// What becomes of a row whose key is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// The server refuses it, and all rows that come with it.
+    Refused,
+    /// It is left out by the statement itself.
+    LeftOut,
+    /// The row that has the key becomes this one, by the clause `on conflict`.
+    Updates(String),
 }
 
 /// What became of the temporary table.
@@ -69,20 +79,26 @@ impl PostgresWay {
         columns: &[String],
         types: &[ColumnType],
         format: CopyFormat,
-        leaves_out: bool,
+        taken: Taken,
     ) -> Result<Self, DatabaseError> {
         let names = columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
         let options = format.options();
-        // Lineage columns follow the fields.
-        let types = types.iter().copied().chain(std::iter::repeat(ColumnType::Int8)).take(columns.len());
-        let staged: Vec<String> = (1..=columns.len()).map(|place| format!("c{place}")).collect();
+        // Lineage columns follow the fields; rows to be merged have them whether the table does or not.
+        let width = if matches!(taken, Taken::Updates(_)) { types.len() + 2 } else { columns.len() };
+        let types = types.iter().copied().chain(std::iter::repeat(ColumnType::Int8)).take(width);
+        let staged: Vec<String> = (1..=width).map(|place| format!("c{place}")).collect();
         let declared =
             staged.iter().zip(types).map(|(name, column)| format!("{name} {}", type_name(column, Dialect::Postgres)));
         let declared = declared.collect::<Vec<_>>().join(", ");
         Ok(Self {
             format,
-            leaves_out,
-            record: columns.iter().position(|name| name == RECORD).map(|place| place + 1),
+            record: match &taken {
+                Taken::Updates(_) => Some(width),
+                Taken::Refused | Taken::LeftOut => {
+                    columns.iter().position(|name| name == RECORD).map(|place| place + 1)
+                }
+            },
+            taken,
             staging: format!(
                 "create temporary table aqueduct_staging (n bigint generated always as identity, {declared}) on commit drop"
             ),
@@ -95,16 +111,44 @@ impl PostgresWay {
         })
     }
 
-    /// The statement that moves the rows $1 to $2. `leaves_out`: those whose key is taken stay behind without an error.
-    fn insert(&self, leaves_out: bool) -> String {
-        let value = |place| match self.casts.iter().find(|(cast, _)| *cast == place) {
+    /// A staged value as the table takes it; columns count from 1.
+    pub(super) fn value(&self, place: usize) -> String {
+        match self.casts.iter().find(|(cast, _)| *cast == place) {
             Some((_, cast)) => format!("c{place}::{cast}"),
             None => format!("c{place}"),
-        };
-        let values = (1..=self.columns.len()).map(value).collect::<Vec<_>>().join(", ");
-        let otherwise = if leaves_out { " on conflict do nothing" } else { "" };
-        format!("{}{values} from {STAGING} where n between $1 and $2 order by n{otherwise}", self.into)
+        }
     }
+
+    /// The statement that moves the rows $1 to $2. `leaves_out`: those whose key is taken stay behind without an error.
+    fn insert(&self, leaves_out: bool) -> String {
+        let values = (1..=self.columns.len()).map(|place| self.value(place)).collect::<Vec<_>>().join(", ");
+        let otherwise = match &self.taken {
+            // No two staged rows have the same key by then, so their order makes no difference.
+            Taken::Updates(clause) => clause,
+            Taken::LeftOut if leaves_out => " order by n on conflict do nothing",
+            Taken::Refused | Taken::LeftOut => " order by n",
+        };
+        format!("{}{values} from {STAGING} where n between $1 and $2{otherwise}", self.into)
+    }
+
+    fn leaves_out(&self) -> bool {
+        self.taken == Taken::LeftOut
+    }
+}
+
+/// Rows of a range too large to be halved.
+const LARGE_RANGE: i64 = 64 * 1024;
+
+/// The parts of a range one of whose rows was refused. A large one is cut finer at once, into no more parts than
+/// PostgreSQL looks up quickly as savepoints of a transaction.
+fn parts(first: i64, last: i64) -> Vec<(i64, i64)> {
+    let rows = last - first + 1;
+    let parts = if rows > LARGE_RANGE { (rows / (LARGE_RANGE / 4)).min(48) } else { 2 };
+    let size = (rows + parts - 1) / parts;
+    (0..parts)
+        .map(|part| (first + part * size, (first + (part + 1) * size - 1).min(last)))
+        .filter(|(first, last)| first <= last)
+        .collect()
 }
 
 /// What a range of staged rows came to.
@@ -125,6 +169,29 @@ impl PostgresLoad {
         format: CopyFormat,
         conflict: Conflict,
     ) -> Result<PostgresWay, DatabaseError> {
+        // A trigger before the insert runs for a row that is then left out, too, and what it wrote elsewhere would stay.
+        let name = self.table.clone();
+        let session = self.session()?;
+        let leaves_out = conflict == Conflict::Reject
+            && !session.has_deferrable_key(table).await?
+            && session.row_triggers(&name).await?.is_empty();
+        let taken = if leaves_out { Taken::LeftOut } else { Taken::Refused };
+        let mut way = self.prepare(table, columns, types, format, taken).await?;
+        if way.record.is_some() && !self.session()?.may_see_records(table).await? {
+            way.record = None;
+        }
+        Ok(way)
+    }
+
+    /// What both need that go through a temporary table.
+    pub(super) async fn prepare(
+        &mut self,
+        table: &LiveTable,
+        columns: &[String],
+        types: &[ColumnType],
+        format: CopyFormat,
+        taken: Taken,
+    ) -> Result<PostgresWay, DatabaseError> {
         let name = self.table.clone();
         // A key that was to follow the rows has to be there to judge them.
         self.make_key().await?;
@@ -138,17 +205,10 @@ impl PostgresLoad {
             let immediate = format!("set constraints {} immediate", deferrable.join(", "));
             session.simple(immediate, Doing::Copy { table: &name, columns }).await?;
         }
-        // A trigger before the insert runs for a row that is then left out, too, and what it wrote elsewhere would stay.
-        let leaves_out = conflict == Conflict::Reject
-            && !session.has_deferrable_key(table).await?
-            && session.row_triggers(&name).await?.is_empty();
-        let mut way = PostgresWay::new(table, columns, types, format, leaves_out)?;
+        let mut way = PostgresWay::new(table, columns, types, format, taken)?;
         way.relations = session.relations(table).await?;
-        if way.record.is_some() && !self.session()?.may_see_records(table).await? {
-            way.record = None;
-        }
         if format == CopyFormat::Text {
-            way.casts = self.session()?.text_columns(table, columns).await?;
+            way.casts = session.text_columns(table, columns).await?;
         }
         Ok(way)
     }
@@ -180,7 +240,8 @@ impl PostgresLoad {
             }
         }
         self.stage(way, rows).await?;
-        let refused = self.move_staged(way, rows.count, most).await?;
+        let mut ranges = vec![(1, i64::try_from(rows.count).unwrap_or(i64::MAX))];
+        let refused = self.move_staged(way, &mut ranges, most).await?;
         self.staging.expected = !refused.is_empty();
         Ok(refused)
     }
@@ -202,15 +263,20 @@ impl PostgresLoad {
         Ok(())
     }
 
-    async fn move_staged(&mut self, way: &PostgresWay, count: u64, most: u64) -> Result<Vec<Refusal>, DatabaseError> {
+    /// Moves ranges of staged rows, the last one first, and gives the refusal of each row that did not go in. With more
+    /// than `most` of them it stops; what is left in `ranges` is still to do.
+    pub(super) async fn move_staged(
+        &mut self,
+        way: &PostgresWay,
+        ranges: &mut Vec<(i64, i64)>,
+        most: u64,
+    ) -> Result<Vec<Refusal>, DatabaseError> {
         let name = self.table.clone();
         let doing = Doing::Copy { table: &name, columns: &way.columns };
-        let mut refused = Vec::new();
-        let mut ranges = vec![(1, i64::try_from(count).unwrap_or(i64::MAX))];
-        while let Some((first, last)) = ranges.pop() {
-            if refused.len() as u64 > most {
-                break;
-            }
+        let mut refused: Vec<Refusal> = Vec::new();
+        while refused.len() as u64 <= most
+            && let Some((first, last)) = ranges.pop()
+        {
             match self.move_range(way, first, last, doing).await? {
                 Moved::In { rows, left_out } => {
                     self.rows += rows;
@@ -230,9 +296,8 @@ impl PostgresLoad {
                         let index = format!("create index on {STAGING} (n)");
                         self.session()?.simple(index, Doing::Stage(&name)).await?;
                     }
-                    let middle = first + (last - first) / 2;
-                    // The first half comes first: of two records with the same key it is the earlier one that stays.
-                    ranges.extend([(middle + 1, last), (first, middle)]);
+                    // The first part comes first: of two records with the same key it is the earlier one that stays.
+                    ranges.extend(parts(first, last).into_iter().rev());
                 }
             }
         }
@@ -247,11 +312,11 @@ impl PostgresLoad {
         last: i64,
         doing: Doing<'_>,
     ) -> Result<Moved, DatabaseError> {
-        let insert = way.insert(way.leaves_out);
+        let insert = way.insert(way.leaves_out());
         let size = (last - first + 1).unsigned_abs();
         let session = self.session()?;
         session.simple(SAVEPOINT.into(), doing).await?;
-        let moved = match way.record.filter(|_| way.leaves_out) {
+        let moved = match way.record.filter(|_| way.leaves_out()) {
             // Which rows went in is told by their records; no row has two, and `_load_id` is ours.
             Some(record) => {
                 let sql = format!(
@@ -266,7 +331,7 @@ impl PostgresLoad {
                 })
             }
             None => match session.run(built(insert).bind(first).bind(last), doing).await {
-                Ok(rows) if rows < size && way.leaves_out => Ok(Moved::Refused(None)),
+                Ok(rows) if rows < size && way.leaves_out() => Ok(Moved::Refused(None)),
                 Ok(rows) => Ok(Moved::In { rows, left_out: Vec::new() }),
                 Err(error) => Err(error),
             },
@@ -317,6 +382,11 @@ impl PostgresLoad {
         let session = self.session()?;
         session.complete(&mut refusal, &name).await?;
         refusal.row = Some(row.unsigned_abs());
+        if let (Taken::Updates(_), Some(record)) = (&way.taken, way.record) {
+            let record = format!("select c{record} as record from {STAGING} where n = $1");
+            let record: i64 = get(&session.row(built(record).bind(row), doing).await?, "record")?;
+            refusal.records = Some((record.unsigned_abs(), record.unsigned_abs()));
+        }
         if !way.relations.contains(&refusal.table) {
             // Of a table that a trigger writes into.
             refusal.kind = RefusalKind::Trigger;

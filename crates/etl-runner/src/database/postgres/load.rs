@@ -95,6 +95,7 @@ pub(super) struct Copying {
     task: JoinHandle<(Session, Result<u64, sqlx::Error>)>,
     columns: Vec<String>,
     trailer: &'static [u8],
+    staged: bool,
 }
 
 impl Drop for Copying {
@@ -131,15 +132,16 @@ fn table_key(table: &TableName) -> i64 {
 }
 
 impl Session {
-    /// Takes the object, and the table: alone when all of it is replaced, else together with loads of other objects.
+    /// Takes the object, and the table: alone where its earlier rows are replaced or updated, else together with loads of
+    /// other objects.
     /// The locks end with the transaction. `false` when another process has one of them.
     pub(super) async fn lock_object(
         &mut self,
         table: &TableName,
         uri: &str,
-        whole_table: bool,
+        alone: bool,
     ) -> Result<bool, DatabaseError> {
-        let query = if whole_table {
+        let query = if alone {
             "select pg_try_advisory_xact_lock($1) and pg_try_advisory_xact_lock($2) as locked"
         } else {
             "select pg_try_advisory_xact_lock_shared($1) and pg_try_advisory_xact_lock($2) as locked"
@@ -152,8 +154,7 @@ impl Session {
 impl Postgres {
     pub(in super::super) async fn begin_load(&mut self, new: &NewLoad) -> Result<Begin, DatabaseError> {
         let mut session = self.write(Doing::WriteLedger).await?;
-        let whole_table = new.replaces == Replaces::Table;
-        if !session.lock_object(&new.table, &new.object.uri, whole_table).await? {
+        if !session.lock_object(&new.table, &new.object.uri, new.alone).await? {
             self.roll_back(session).await;
             return Ok(Begin::Busy);
         }
@@ -179,7 +180,7 @@ impl Postgres {
             Err(DatabaseError::Refused(refusal)) if refusal.kind == RefusalKind::Unique => return Ok(Begin::Busy),
             inserted => inserted?,
         };
-        if !whole_table {
+        if new.replaces != Replaces::Table {
             self.vouch_for(&mut session, &new.table, id).await?;
         }
         let load = PostgresLoad {
@@ -358,6 +359,18 @@ impl PostgresLoad {
         let quoted = columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
         let table = self.table.clone();
         let sql = format!("copy {} ({quoted}) from stdin with ({})", table.quoted(), format.options());
+        self.open_copy(sql, columns, format, false).await
+    }
+
+    /// The same by a statement that is made already; rows that are only staged do not count yet.
+    pub(super) async fn open_copy(
+        &mut self,
+        sql: String,
+        columns: &[String],
+        format: CopyFormat,
+        staged: bool,
+    ) -> Result<(), DatabaseError> {
+        let table = self.table.clone();
         let (header, trailer) = (format.header(), format.trailer());
         let another = self.rows > 0;
         let session = self.session()?;
@@ -372,7 +385,7 @@ impl PostgresLoad {
         let (done_with, spent) = mpsc::unbounded_channel();
         let (ready, begun) = oneshot::channel();
         let task = tokio::spawn(copy(session, sql, header, ready, fed, done_with));
-        self.copy = Some(Copying { feed, spent, task, columns: columns.to_vec(), trailer });
+        self.copy = Some(Copying { feed, spent, task, columns: columns.to_vec(), trailer, staged });
         if begun.await.is_err() {
             self.why_ended().await?;
         }
@@ -422,7 +435,9 @@ impl PostgresLoad {
                 if std::mem::take(&mut self.savepoint) {
                     session.simple(KEEP.into(), doing).await?;
                 }
-                self.rows += rows;
+                if !copying.staged {
+                    self.rows += rows;
+                }
                 Ok(rows)
             }
             Err(error) => {

@@ -6,7 +6,9 @@ mod exact;
 mod ledger;
 mod load;
 mod nodelay;
+mod rejects;
 mod split;
+mod upsert;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ pub use copy::{CopyEncoder, CopyTextEncoder};
 pub use exact::{CopyRows, PostgresWay};
 pub use load::{CopyFormat, PostgresLoad};
 pub use split::{BeginSplit, SplitRow};
+pub use upsert::PostgresMerge;
 
 use super::error::{DatabaseError, Doing, Whom, of_postgres};
 use super::ledger_schema::{MIGRATION_LOCK, Setup, migrator, newest, version};

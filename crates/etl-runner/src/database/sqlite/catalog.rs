@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::error::{DatabaseError, Doing};
-use super::super::shape::{LiveColumn, LiveTable, LiveType, TableKind};
+use super::super::shape::{LiveColumn, LiveKey, LiveTable, LiveType, TableKind};
 use super::super::{TableName, ddl};
 use super::{Session, Sqlite, get, statement};
 
@@ -54,6 +54,7 @@ impl Session {
         let mut keys = self.unique_indexes(&name, doing).await?;
         // A key that is the row number has no index.
         keys.extend((!primary_key.is_empty()).then(|| primary_key.clone()));
+        let keys = keys.into_iter().map(|columns| LiveKey { columns, deferrable: false }).collect();
         Ok(Some(LiveTable {
             name: table.clone(),
             oid: None,
@@ -82,6 +83,17 @@ impl Session {
             }
         }
         Ok(indexes.into_values().flatten().collect())
+    }
+
+    /// How the values of a column are compared by the keys it is part of.
+    pub(super) async fn collation(&mut self, table: &TableName, column: &str) -> Result<String, DatabaseError> {
+        let query = statement(
+            "select part.coll as coll from pragma_index_list(?1) as list \
+             join pragma_index_xinfo(list.name) as part \
+             where list.\"unique\" and not list.partial and part.key and part.name = ?2 limit 1",
+        );
+        let rows = self.rows(query.bind(table.name()).bind(column), Doing::Describe(table)).await?;
+        rows.first().map_or(Ok("BINARY".into()), |row| get(row, "coll"))
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Ending<'a> {
 }
 
 /// Counts fit: no object holds 2^63 records.
-fn signed(count: u64) -> i64 {
+pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -89,7 +89,7 @@ fn load_row(row: &SqliteRow) -> Result<LoadRow, DatabaseError> {
     })
 }
 
-fn reject_line(row: &SqliteRow) -> Result<RejectLine, DatabaseError> {
+pub(super) fn reject_line(row: &SqliteRow) -> Result<RejectLine, DatabaseError> {
     let number = |column: &str| get::<i64>(row, column).map(i64::unsigned_abs);
     Ok(RejectLine {
         line: number("line")?,
@@ -102,7 +102,7 @@ fn reject_line(row: &SqliteRow) -> Result<RejectLine, DatabaseError> {
 }
 
 /// A list as one bound value, for `in (select value from json_each(?))`.
-fn json_list<T: serde::Serialize>(items: &[T]) -> String {
+pub(super) fn json_list<T: serde::Serialize>(items: &[T]) -> String {
     serde_json::json!(items).to_string()
 }
 

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe};
 use tracing::debug;
 use transform::Pipeline;
 
-use super::super::ddl::{LOAD_ID, table_ddl};
+use super::super::ddl::{LOAD_ID, RECORD, table_ddl};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::{TableName, quote};
-use super::super::{Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, Replaced, check_counts};
+use super::super::{
+    Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, Replaced, check_counts, merge_clause,
+};
 use super::ledger::Ending;
 use super::rows::{Cursor, Value};
-use super::{Session, Sqlite, SqliteRows, built, statement};
+use super::{Session, Sqlite, SqliteRows, built, get, statement};
 use crate::ledger::{LoadState, NewLoad, Replaces, StoredReject, Totals};
 
 /// SQLite's limit on values bound to one statement.
@@ -37,7 +40,26 @@ pub struct SqliteLoad {
     replaced: Replaced,
     rows: u64,
     rejects: u64,
+    /// What is inserted goes into the table of staged rows.
+    staging: bool,
 }
+
+/// How staged rows get into the table.
+#[derive(Debug)]
+pub struct SqliteMerge {
+    columns: Vec<String>,
+    /// Of the staged rows; the last one is the record.
+    staged_columns: Vec<String>,
+    /// The key as the table compares it, of staged rows.
+    key: String,
+    /// Moves a range of staged rows.
+    into: String,
+}
+
+/// Gone with the transaction.
+const STAGING: &str = "temp.aqueduct_staging";
+/// Rows merged by one statement.
+const ROWS_PER_MERGE: i64 = 16 * 1024;
 
 /// Rows that do not fill a statement yet, as SQLite is to get them.
 #[derive(Debug, Default)]
@@ -114,26 +136,42 @@ impl Sqlite {
             Some(made_by) if made_by >= id => session.renumber_load(id, made_by + 1).await?,
             _ => id,
         };
-        Ok(Begin::Started(Box::new(LoadTransaction::Sqlite(SqliteLoad {
-            session: Some(session),
-            id,
-            table: new.table.clone(),
-            columns: Vec::new(),
-            batch: None,
-            pending: Pending::default(),
-            replaced,
-            rows: 0,
-            rejects: 0,
-        }))))
+        let load = SqliteLoad { replaced, ..SqliteLoad::new(session, id, &new.table) };
+        Ok(Begin::Started(Box::new(LoadTransaction::Sqlite(load))))
     }
 }
 
 impl SqliteLoad {
+    /// In a transaction that is open; replaces nothing.
+    pub(super) fn new(session: Session, id: i64, table: &TableName) -> Self {
+        Self {
+            session: Some(session),
+            id,
+            table: table.clone(),
+            columns: Vec::new(),
+            batch: None,
+            pending: Pending::default(),
+            replaced: Replaced::default(),
+            rows: 0,
+            rejects: 0,
+            staging: false,
+        }
+    }
+
     pub(in super::super) fn id(&self) -> i64 {
         self.id
     }
 
-    fn session(&mut self) -> Result<&mut Session, DatabaseError> {
+    /// Taken by the table so far.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(super) fn take_session(&mut self) -> Option<Session> {
+        self.session.take()
+    }
+
+    pub(super) fn session(&mut self) -> Result<&mut Session, DatabaseError> {
         let over = || DatabaseError::Driver { doing: "go on with a load".into(), kind: "its transaction is over" };
         self.session.as_mut().ok_or_else(over)
     }
@@ -183,7 +221,8 @@ impl SqliteLoad {
         let columns = self.columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
         let row = format!("({})", vec!["?"; self.columns.len()].join(", "));
         let values = vec![row.as_str(); rows].join(", ");
-        Ok(format!("insert into {} ({columns}) values {values}", self.table.quoted()))
+        let table = if self.staging { STAGING.to_owned() } else { self.table.quoted() };
+        Ok(format!("insert into {table} ({columns}) values {values}"))
     }
 
     /// Prepares the statement for these columns; gives how many rows it takes.
@@ -248,15 +287,23 @@ impl SqliteLoad {
     /// Writes rows by one statement, or says why the table refuses them: none of them is in then. A trigger or a key
     /// declared `on conflict rollback` ends the whole transaction, and so the load.
     async fn try_to_write(&mut self, rows: Pending) -> Result<Option<Box<Refusal>>, DatabaseError> {
-        let (table, columns) = (self.table.clone(), self.columns.clone());
-        let doing = Doing::Copy { table: &table, columns: &columns };
         let sql = match &self.batch {
             Some((sql, full)) if rows.rows == *full => Arc::clone(sql),
             _ => self.insert_sql(rows.rows)?.into(),
         };
+        let columns = self.columns.clone();
+        self.try_to_run(sqlx::query_with(AssertSqlSafe(sql), rows.arguments).persistent(false), &columns).await
+    }
+
+    async fn try_to_run(
+        &mut self,
+        query: Query<'_, sqlx::Sqlite, SqliteArguments>,
+        columns: &[String],
+    ) -> Result<Option<Box<Refusal>>, DatabaseError> {
+        let table = self.table.clone();
+        let doing = Doing::Copy { table: &table, columns };
         let session = self.session()?;
         session.simple("savepoint aqueduct".into(), doing).await?;
-        let query = sqlx::query_with(AssertSqlSafe(sql), rows.arguments).persistent(false);
         let (refusal, end) = match session.run(query, doing).await {
             Ok(written) => {
                 self.rows += written;
@@ -323,8 +370,95 @@ impl SqliteLoad {
             }
             written => written?,
         };
-        self.rows += written;
+        if !self.staging {
+            self.rows += written;
+        }
         Ok(())
+    }
+
+    /// Prepares the transaction; `columns` are those of the table, the first of them `fields`.
+    pub(in super::super) async fn begin_upsert(
+        &mut self,
+        columns: &[String],
+        fields: usize,
+        key: &[String],
+    ) -> Result<SqliteMerge, DatabaseError> {
+        let table = self.table.clone();
+        let clause = merge_clause(columns, key)?;
+        let staged_columns: Vec<String> =
+            (1..=fields + [LOAD_ID, RECORD].len()).map(|place| format!("c{place}")).collect();
+        let staged = staged_columns.join(", ");
+        let session = self.session()?;
+        // Columns without a type keep what they are given.
+        session.simple(format!("create temporary table aqueduct_staging ({staged})"), Doing::Stage(&table)).await?;
+        let mut compared = Vec::new();
+        for name in key {
+            let Some(place) = columns.iter().position(|column| column == name) else { continue };
+            let collation = session.collation(&table, name).await?;
+            compared.push(format!("c{} collate {}", place + 1, quote(&collation)?));
+        }
+        let names = columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
+        let values = staged_columns[..columns.len()].join(", ");
+        self.staging = true;
+        Ok(SqliteMerge {
+            columns: columns.to_vec(),
+            staged_columns,
+            key: compared.join(", "),
+            into: format!(
+                "insert into {} ({names}) select {values} from {STAGING} where rowid between ?1 and ?2{clause}",
+                table.quoted()
+            ),
+        })
+    }
+
+    /// Stages the rows of a block.
+    pub(crate) async fn stage(&mut self, merge: &SqliteMerge, rows: SqliteRows) -> Result<(), DatabaseError> {
+        self.insert(&merge.staged_columns, rows).await
+    }
+
+    pub(in super::super) async fn drop_duplicates(&mut self, merge: &SqliteMerge) -> Result<u64, DatabaseError> {
+        self.flush().await?;
+        self.staging = false;
+        let table = self.table.clone();
+        let delete = format!(
+            "delete from {STAGING} where rowid not in (select max(rowid) from {STAGING} group by {})",
+            merge.key
+        );
+        self.session()?.run(built(delete), Doing::Stage(&table)).await
+    }
+
+    /// See [`LoadTransaction::merge`].
+    pub(in super::super) async fn merge(
+        &mut self,
+        merge: &SqliteMerge,
+        ranges: &mut Vec<(i64, i64)>,
+        most: u64,
+    ) -> Result<Vec<Refusal>, DatabaseError> {
+        let mut refused: Vec<Refusal> = Vec::new();
+        while refused.len() as u64 <= most
+            && let Some((first, last)) = ranges.pop()
+        {
+            if last - first >= ROWS_PER_MERGE {
+                ranges.push((first + ROWS_PER_MERGE, last));
+                ranges.push((first, first + ROWS_PER_MERGE - 1));
+                continue;
+            }
+            let insert = built(merge.into.clone()).bind(first).bind(last);
+            let Some(mut refusal) = self.try_to_run(insert, &merge.columns).await? else { continue };
+            if first < last {
+                let middle = first + (last - first) / 2;
+                ranges.extend([(middle + 1, last), (first, middle)]);
+                continue;
+            }
+            let record = merge.staged_columns.last().map_or("rowid", String::as_str);
+            let table = self.table.clone();
+            let query = built(format!("select {record} as record from {STAGING} where rowid = ?1")).bind(first);
+            let record = get::<i64>(&self.session()?.row(query, Doing::Stage(&table)).await?, "record")?.unsigned_abs();
+            refusal.row = Some(first.unsigned_abs());
+            refusal.records = Some((record, record));
+            refused.push(*refusal);
+        }
+        Ok(refused)
     }
 
     /// SQLite names a key's columns and not its constraint; the one of the table's own key has the name we give it.
@@ -342,7 +476,7 @@ impl SqliteLoad {
     }
 
     /// Fewer rows than were sent are a trigger's doing, if there is one.
-    async fn name_triggers(&mut self, error: DatabaseError, sent: u64) -> DatabaseError {
+    pub(super) async fn name_triggers(&mut self, error: DatabaseError, sent: u64) -> DatabaseError {
         let (table, taken) = (self.table.clone(), self.rows);
         let Ok(session) = self.session() else { return error };
         match session.triggers(&table).await {
@@ -359,6 +493,7 @@ impl SqliteLoad {
         totals: &Totals,
     ) -> Result<(), DatabaseError> {
         self.flush().await?;
+        self.session()?.simple(format!("drop table if exists {STAGING}"), Doing::WriteLedger).await?;
         if let Err(error) = check_counts(totals, self.rows, self.rejects) {
             return Err(self.name_triggers(error, totals.counts.loaded).await);
         }

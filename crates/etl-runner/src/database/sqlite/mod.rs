@@ -3,6 +3,7 @@
 mod catalog;
 mod ledger;
 mod load;
+mod rejects;
 mod rows;
 
 use std::fmt;
@@ -19,7 +20,7 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use tracing::debug;
 
-pub use load::SqliteLoad;
+pub use load::{SqliteLoad, SqliteMerge};
 pub use rows::SqliteRows;
 
 use super::error::{DatabaseError, Doing, of_sqlite};
