@@ -40,6 +40,9 @@ struct State {
     delay: Duration,
     to_server: u64,
     to_client: u64,
+    /// Reads, which with a client that waits for answers are its messages.
+    reads_to_server: u64,
+    reads_to_client: u64,
     connections: u64,
     cuts: u64,
     open: Vec<Link>,
@@ -60,9 +63,16 @@ enum Fault {
         direction: Direction,
     },
     Refuse,
+    /// Keeps back what is read at once the `left`th time from now on, and all that follows it on the same way.
+    Hold {
+        direction: Direction,
+        left: u64,
+        held: bool,
+    },
     /// Waits for `pattern` from a client, then for the first byte the server answers.
     LoseAnswer {
         pattern: Vec<u8>,
+        left: u64,
         seen_by: Option<u64>,
     },
 }
@@ -102,6 +112,8 @@ impl Proxy {
                 delay: Duration::ZERO,
                 to_server: 0,
                 to_client: 0,
+                reads_to_server: 0,
+                reads_to_client: 0,
                 connections: 0,
                 cuts: 0,
                 open: Vec::new(),
@@ -163,8 +175,34 @@ impl Proxy {
     /// Forwards everything up to and with `pattern` from the client, then waits until the server answers, keeps the
     /// answer to itself and cuts: the server has done the work, the client does not know.
     pub fn lose_answer_to(&self, pattern: &[u8]) {
-        assert!(!pattern.is_empty(), "a pattern to wait for");
-        self.set(Fault::LoseAnswer { pattern: pattern.to_vec(), seen_by: None });
+        self.lose_nth_answer_to(pattern, 1);
+    }
+
+    /// The same for the `nth` message with `pattern`, counted from 1.
+    pub fn lose_nth_answer_to(&self, pattern: &[u8], nth: u64) {
+        assert!(!pattern.is_empty() && nth > 0, "a pattern to wait for");
+        self.set(Fault::LoseAnswer { pattern: pattern.to_vec(), left: nth, seen_by: None });
+    }
+
+    /// Keeps back the `nth` message from now on, counted from 1, and what follows it; [`Proxy::is_held`] tells when. A
+    /// message is what comes in one read.
+    pub fn hold(&self, direction: Direction, nth: u64) {
+        assert!(nth > 0, "messages count from 1");
+        self.set(Fault::Hold { direction, left: nth, held: false });
+    }
+
+    /// Whether a message is being kept back.
+    pub fn is_held(&self) -> bool {
+        matches!(self.shared.lock().fault, Fault::Hold { held: true, .. })
+    }
+
+    /// Messages in this direction so far, over all connections.
+    pub fn messages(&self, direction: Direction) -> u64 {
+        let state = self.shared.lock();
+        match direction {
+            Direction::ToServer => state.reads_to_server,
+            Direction::ToClient => state.reads_to_client,
+        }
     }
 
     /// Waits this long before each forward.
@@ -322,6 +360,21 @@ impl Shared {
         while !state.closed && matches!(state.fault, Fault::Stall { direction: stalled } if stalled == direction) {
             state = self.changed.wait(state).expect("no thread of the proxy panics with the state locked");
         }
+        match direction {
+            Direction::ToServer => state.reads_to_server += 1,
+            Direction::ToClient => state.reads_to_client += 1,
+        }
+        if let Fault::Hold { direction: wanted, left, held } = &mut state.fault
+            && *wanted == direction
+        {
+            *left = left.saturating_sub(1);
+            *held = *left == 0;
+        }
+        while !state.closed
+            && matches!(state.fault, Fault::Hold { direction: wanted, held: true, .. } if wanted == direction)
+        {
+            state = self.changed.wait(state).expect("no thread of the proxy panics with the state locked");
+        }
         if state.closed {
             return Verdict::Swallow;
         }
@@ -338,11 +391,12 @@ impl Shared {
                 if forward == 0 { Verdict::Cut } else { Verdict::ForwardThenCut(forward) }
             }
             Fault::BlackHole { direction: swallowed } if *swallowed == direction => Verdict::Swallow,
-            Fault::LoseAnswer { pattern, seen_by } => match (direction, *seen_by) {
+            Fault::LoseAnswer { pattern, left, seen_by } => match (direction, *seen_by) {
                 (Direction::ToServer, None) => {
                     tail.extend_from_slice(bytes);
                     if tail.windows(pattern.len()).any(|window| window == pattern) {
-                        *seen_by = Some(id);
+                        *left -= 1;
+                        *seen_by = (*left == 0).then_some(id);
                     }
                     tail.drain(..tail.len().saturating_sub(pattern.len() - 1));
                     Verdict::Forward

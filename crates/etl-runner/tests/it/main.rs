@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's own steps stops the test")]
 
+mod chaos;
 mod cli;
 mod crash;
 mod database;
