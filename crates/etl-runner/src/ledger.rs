@@ -3,13 +3,14 @@
 //! The ledger is the table of finished loads; what stands there is the truth about what is loaded. This module holds
 //! its terms and the questions that need no database. Never: SQL; that is in [`crate::database`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize, Serializer};
-use transform::Encoding;
 use transform::csv::Position;
 use transform::pipeline::Mode;
+use transform::{Encoding, Pipeline};
 use uuid::Uuid;
 
 use crate::database::TableName;
@@ -120,8 +121,21 @@ pub enum Replaces {
     Nothing,
     /// These loads: `--reload`, or an object whose content changed.
     Loads(Vec<i64>),
+    /// This load, whose rows stay until others take their place, one by one: an upsert of the same object.
+    Upsert(i64),
     /// Whatever is loaded in the table: mode `replace`.
     Table,
+}
+
+impl Replaces {
+    /// The loads that are named.
+    pub fn loads(&self) -> Option<&[i64]> {
+        match self {
+            Self::Loads(ids) => Some(ids),
+            Self::Upsert(id) => Some(std::slice::from_ref(id)),
+            Self::Nothing | Self::Table => None,
+        }
+    }
 }
 
 /// A load about to begin.
@@ -259,12 +273,41 @@ pub struct StoredFormat {
     pub delimiter: char,
     /// A WHATWG name, with the byte order.
     pub encoding: String,
-    pub header: Option<Vec<String>>,
+    /// `None`: there is none, and fields stand in the order of the columns.
+    pub header: Option<StoredHeader>,
+}
+
+/// A header, as far as a pipeline asks for it: the other labels are somebody else's, and may be cells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredHeader {
+    pub columns: usize,
+    /// Where the label of each field stands, from 0.
+    pub labels: BTreeMap<String, usize>,
 }
 
 impl StoredFormat {
     pub fn encoding(&self) -> Option<Encoding> {
         Encoding::for_label(&self.encoding)
+    }
+}
+
+impl StoredHeader {
+    pub fn new(header: &[String], pipeline: &Pipeline) -> Self {
+        let place = |label: &str| header.iter().position(|found| found == label);
+        let fields = pipeline.schema.fields.iter();
+        let labels = fields.filter_map(|field| Some((field.label().to_owned(), place(field.label())?))).collect();
+        Self { columns: header.len(), labels }
+    }
+
+    /// With names of their own for the labels that nobody asked for.
+    pub fn labels(&self) -> Vec<String> {
+        let mut labels: Vec<String> = (0..self.columns).map(|column| format!("\u{1}{column}")).collect();
+        for (label, &column) in &self.labels {
+            if let Some(place) = labels.get_mut(column) {
+                place.clone_from(label);
+            }
+        }
+        labels
     }
 }
 

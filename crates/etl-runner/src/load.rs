@@ -25,8 +25,8 @@ use crate::database::{
 };
 use crate::error::LoadError;
 use crate::ledger::{
-    self, Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, StoredFormat, StoredReject,
-    Timestamp, Totals,
+    self, Counts, LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, Replaces, StoredFormat, StoredHeader,
+    StoredReject, Timestamp, Totals,
 };
 use crate::parallel;
 use crate::report::{LoadReport, Outcome, RejectTotal};
@@ -175,7 +175,7 @@ async fn attempt(
     parallel::check_table(task, live.as_ref())?;
     let encoding = fit(database, task, live.as_ref()).await?;
     let (plan, header) = Plan::compile(pipeline, opened.grammar(), opened.header(), &encoding.columns)?;
-    progress.note_header(&opened, &header);
+    progress.note_header(&opened, &header, pipeline);
 
     if task.dry_run {
         let batches = stream::transform(opened, &plan, task.workers, Spent::Recycled, || Discard);
@@ -306,9 +306,7 @@ async fn fill(
         }
     };
     let deleted = match task.replaces {
-        Replaces::Nothing => 0,
-        // Their rows stay until one with the same key takes their place.
-        Replaces::Loads(_) if way == Way::Merge => 0,
+        Replaces::Nothing | Replaces::Upsert(_) => 0,
         Replaces::Loads(_) => transaction.delete_previous().await?,
         Replaces::Table => transaction.delete_all_rows().await?,
     };
@@ -742,11 +740,11 @@ impl Progress {
         self.note.insert(key.to_owned(), value.into());
     }
 
-    fn note_header<R>(&mut self, opened: &Opened<R>, header: &HeaderReport) {
+    fn note_header<R>(&mut self, opened: &Opened<R>, header: &HeaderReport, pipeline: &Pipeline) {
         self.format = Some(StoredFormat {
             delimiter: char::from(opened.grammar().delimiter()),
             encoding: opened.format().encoding().name().to_owned(),
-            header: opened.header().map(<[String]>::to_vec),
+            header: opened.header().map(|header| StoredHeader::new(header, pipeline)),
         });
         self.counts.skipped += opened.skipped();
         if let Some(delimiter) = opened.hinted() {

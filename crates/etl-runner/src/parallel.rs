@@ -39,7 +39,7 @@ pub const SPLIT_BYTES: u64 = 8 * 1024 * 1024;
 /// Splits stored in one statement.
 const PLANNED_AT_ONCE: usize = 16;
 /// The connection that holds the load's locks is idle meanwhile; it says something before the server takes it for dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How long the server may take to notice that our connections are closed.
 const OTHERS_END: Duration = Duration::from_secs(60);
 /// Rejects that a load leaves in the ledger when it fails.

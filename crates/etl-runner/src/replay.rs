@@ -68,10 +68,12 @@ pub enum Obstacle {
     State(LoadState),
     #[error("it went into {theirs}, and the pipeline is for {ours}")]
     OtherTable { ours: String, theirs: String },
+    #[error("it was loaded by the pipeline {theirs}, and this one is {ours}")]
+    OtherPipeline { ours: String, theirs: String },
     #[error("with mode = \"upsert\" an earlier record would take the place of a later one")]
     Upsert,
-    #[error("the table it went into was made anew since")]
-    MadeAnew,
+    #[error("the table it went into is missing, or was made anew since")]
+    TableGone,
     #[error("it was loaded by a version that did not keep how its records are read")]
     NoFormat,
 }
@@ -116,7 +118,8 @@ impl<'a> Replay<'a> {
         Self { pipeline, table, current: None }
     }
 
-    /// Brings records of one load in, in one transaction. Of two for the same reject the later one counts.
+    /// Brings records of one load in, in one transaction. Of two for the same reject the first one counts; for the other
+    /// there is none any more.
     pub async fn bring_in(
         &mut self,
         database: &mut Database,
@@ -137,7 +140,10 @@ impl<'a> Replay<'a> {
             BeginReplay::Started(transaction) => *transaction,
             BeginReplay::Busy => return Err(LoadError::Busy.into()),
         };
-        let contents: BTreeMap<u64, &Content> = records.iter().map(|mended| (mended.record, &mended.content)).collect();
+        let mut contents: BTreeMap<u64, &Content> = BTreeMap::new();
+        for mended in records {
+            contents.entry(mended.record).or_insert(&mended.content);
+        }
         let numbers: Vec<u64> = contents.keys().copied().collect();
         let rejects = transaction.rejects_among(&numbers).await?;
         report.unknown = (records.len() - rejects.len()) as u64;
@@ -155,12 +161,12 @@ impl<'a> Replay<'a> {
                 Ok(block) => {
                     let tally = worker.apply(&block, &mut Discard);
                     match tally.rejects.into_iter().next() {
+                        _ if tally.read != 1 => refused.push(RejectLine { message: NOT_ONE.into(), ..reject }),
                         Some(again) => refused.push(RejectLine::from(&store_reject(plan, again))),
-                        None if tally.loaded == 1 => {
+                        None => {
                             worker.apply(&block, &mut rows);
                             taken.push(reject);
                         }
-                        None => refused.push(RejectLine { message: NOT_ONE.into(), ..reject }),
                     }
                 }
             }
@@ -175,7 +181,10 @@ impl<'a> Replay<'a> {
             refused.push(RejectLine::from(&reject_of(refusal, found, pipeline, keys).1));
         }
         let records: Vec<u64> = taken.iter().map(|reject| reject.record).collect();
-        transaction.finish_replay(database, &records).await?;
+        match records.is_empty() {
+            true => transaction.roll_back(database).await,
+            false => transaction.finish_replay(database, &records).await?,
+        }
         report.replayed = records.len() as u64;
         report.refused = refused.len() as u64;
         refused.sort_by_key(|reject| reject.record);
@@ -195,12 +204,18 @@ impl<'a> Replay<'a> {
             let (ours, theirs) = (self.table.to_string(), row.table.to_string());
             return Err(impossible(Obstacle::OtherTable { ours, theirs }));
         }
+        if row.pipeline != self.pipeline.name {
+            let (ours, theirs) = (self.pipeline.name.clone(), row.pipeline.clone());
+            return Err(impossible(Obstacle::OtherPipeline { ours, theirs }));
+        }
         if row.is_upsert() || self.pipeline.target.mode == Mode::Upsert {
             return Err(impossible(Obstacle::Upsert));
         }
-        let Some(live) = live.filter(|live| row.table_oid.is_none() || row.table_oid == live.oid) else {
-            return Err(impossible(Obstacle::MadeAnew));
+        let is_the_same = |live: &LiveTable| {
+            (row.table_oid.is_none() || row.table_oid == live.oid)
+                && live.made_by.is_none_or(|made_by| made_by <= row.id)
         };
+        let Some(live) = live.filter(is_the_same) else { return Err(impossible(Obstacle::TableGone)) };
         let problems = compare(self.pipeline, &live, database.dialect()).map_err(DatabaseError::from)?;
         if !problems.is_empty() {
             return Err(LoadError::Shape { table: live.name.to_string(), problems }.into());
@@ -208,11 +223,19 @@ impl<'a> Replay<'a> {
         let stored = row.format();
         let format = stored.as_ref().and_then(|stored| {
             let delimiter = u8::try_from(stored.delimiter).ok()?;
-            Some(Format::new(self.pipeline, delimiter, stored.encoding()?))
+            // The object knows its byte order; of all others the pipeline may have named a wrong one, and been mended.
+            let encoding = match (stored.encoding()?, self.pipeline.source.encoding) {
+                (Encoding::Utf8 | Encoding::SingleByte(_), mended @ (Encoding::Utf8 | Encoding::SingleByte(_))) => {
+                    mended
+                }
+                (stored, _) => stored,
+            };
+            Some(Format::new(self.pipeline, delimiter, encoding))
         });
         let (Some(stored), Some(format)) = (stored, format) else { return Err(impossible(Obstacle::NoFormat)) };
         let columns = live.encoding(self.pipeline).columns;
-        let (plan, _) = Plan::compile(self.pipeline, format.grammar(), stored.header.as_deref(), &columns)?;
+        let header = stored.header.map(|header| header.labels());
+        let (plan, _) = Plan::compile(self.pipeline, format.grammar(), header.as_deref(), &columns)?;
         let worker = Worker::new(&plan);
         Ok(Current { row, live, format, plan, worker })
     }

@@ -352,7 +352,12 @@ impl Run<'_> {
                 None => self.load_patiently(object).await?,
             };
             // What ails the network, the credentials or the database ails the next object too.
-            let hopeless = matches!(report.outcome, Outcome::Failed { concerns_all: true, .. });
+            let hopeless = match report.outcome {
+                Outcome::Failed { concerns_all: true, .. } => true,
+                // It is tried again, and what came after it is to be upserted after it.
+                Outcome::Failed { may_pass: true, .. } => self.target.pipeline.target.mode == Mode::Upsert,
+                _ => false,
+            };
             self.end(report);
             if hopeless && index + 1 < count {
                 self.report.stopped_early = true;
@@ -461,8 +466,9 @@ impl Run<'_> {
         let reload = self.options.reload;
         let whole_table = pipeline.target.mode == Mode::Replace;
         let not = |outcome| Ok(Decision::Not(outcome));
+        let nothing = Ok(Replaces::Nothing);
         let replaces = match standing(history, version, self.target.pipeline_hash) {
-            Standing::Loaded { load, .. } if reload => Replaces::Loads(vec![load.id]),
+            Standing::Loaded { load, .. } if reload => self.replace(load),
             Standing::Loaded { load, pipeline_changed } => {
                 return not(Outcome::AlreadyLoaded { load: load.id, pipeline_changed });
             }
@@ -470,8 +476,8 @@ impl Run<'_> {
                 return not(Outcome::SameBytes { load: loaded.id });
             }
             Standing::Changed { loaded } => match pipeline.source.on_change {
-                _ if reload || whole_table => Replaces::Loads(vec![loaded.id]),
-                OnChange::Replace | OnChange::Upsert => Replaces::Loads(vec![loaded.id]),
+                _ if reload || whole_table => self.replace(loaded),
+                OnChange::Replace | OnChange::Upsert => self.replace(loaded),
                 OnChange::Ignore => {
                     return not(Outcome::Skipped { reason: SkipReason::Changed, load: loaded.id });
                 }
@@ -480,7 +486,7 @@ impl Run<'_> {
                     return not(Outcome::failed(&error, None));
                 }
             },
-            Standing::Older { loaded } if reload => Replaces::Loads(vec![loaded.id]),
+            Standing::Older { loaded } if reload => self.replace(loaded),
             Standing::Older { loaded } => {
                 let seen = |row: &LoadRow| row.state == LoadState::Superseded && row.object.version == version.version;
                 if !history.iter().any(seen) && !self.options.dry_run {
@@ -496,7 +502,7 @@ impl Run<'_> {
             Standing::Failed(row) if !reload => {
                 return not(Outcome::Skipped { reason: SkipReason::Failed, load: row.id });
             }
-            Standing::Unfinished(_) if self.options.dry_run => Replaces::Nothing,
+            Standing::Unfinished(_) if self.options.dry_run => nothing,
             Standing::Unfinished(row) => {
                 let same = row.object.version == version.version && row.pipeline_hash == self.target.pipeline_hash;
                 if same && !reload && !whole_table {
@@ -509,10 +515,20 @@ impl Run<'_> {
                 if !self.database.give_up(row, why).await? {
                     return not(Outcome::failed(&LoadError::Busy, None));
                 }
-                Replaces::Nothing
+                nothing
             }
-            Standing::New | Standing::Replaced(_) | Standing::Undone(_) | Standing::Failed(_) => Replaces::Nothing,
+            Standing::New | Standing::Replaced(_) | Standing::Undone(_) | Standing::Failed(_) => nothing,
         };
+        let replaces = match replaces {
+            Ok(replaces) => replaces,
+            Err(error) => return not(Outcome::failed(&error, None)),
+        };
+        if pipeline.target.mode == Mode::Upsert && self.has_ledger && !reload {
+            return match self.newer_upsert(version).await? {
+                Some(load) => not(Outcome::failed(&LoadError::OlderUpsert { load }, None)),
+                None => Ok(Decision::Load(replaces)),
+            };
+        }
         if !whole_table || !self.has_ledger {
             return Ok(Decision::Load(replaces));
         }
@@ -531,6 +547,35 @@ impl Run<'_> {
             }
             _ => Ok(Decision::Load(Replaces::Table)),
         }
+    }
+
+    /// How an earlier load of an object gives way to one in this mode.
+    fn replace(&self, loaded: &LoadRow) -> Result<Replaces, LoadError> {
+        let target = &self.target.pipeline.target;
+        match target.mode {
+            // Its rows may have come from other objects.
+            Mode::Append if loaded.is_upsert() => Err(LoadError::WasUpsert { load: loaded.id }),
+            Mode::Upsert if loaded.is_upsert() || !target.lineage => Ok(Replaces::Upsert(loaded.id)),
+            Mode::Append | Mode::Upsert | Mode::Replace => Ok(Replaces::Loads(vec![loaded.id])),
+        }
+    }
+
+    /// A load of the table by an object that is newer than this one: its values are the later ones.
+    async fn newer_upsert(&mut self, version: &ObjectVersion) -> Result<Option<i64>, RunError> {
+        let live = LoadFilter {
+            table: Some(self.target.table.clone()),
+            states: vec![LoadState::Loaded],
+            ..LoadFilter::default()
+        };
+        let loads = self.database.loads(&live, LOOKED_AT).await?;
+        let newer = |load: &&LoadRow| {
+            load.is_upsert() && load.object.uri != version.uri && load.object.last_modified > version.last_modified
+        };
+        let Some(newer) = loads.iter().find(newer) else { return Ok(None) };
+        // Another runner may have loaded both since the objects were listed, this one first.
+        let now = self.database.look_up(self.target.table, std::slice::from_ref(&version.uri)).await?;
+        let is_loaded = now.iter().any(|load| load.state == LoadState::Loaded);
+        Ok((!is_loaded).then_some(newer.id))
     }
 
     /// Whether a new version holds the bytes that are loaded: what the store keeps with it says so or, for a file, a

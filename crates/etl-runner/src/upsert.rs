@@ -4,6 +4,7 @@
 //! the table judge them, so a row it refuses is looked up in the object once more for its bytes.
 
 use std::io::Read;
+use std::time::Instant;
 
 use transform::csv::{Block, Format, Opened, Position};
 use transform::{Discard, FoundRecord, Plan, Worker};
@@ -12,6 +13,7 @@ use crate::database::{DatabaseError, LiveTable, LoadTransaction, Refusal};
 use crate::error::LoadError;
 use crate::exact::{check_conflicts, reject_of};
 use crate::load::{Advance, Destination, HELD_REJECTS, Progress, Source, Stopped, Task, open_at, pour as pour_rows};
+use crate::parallel::KEEP_ALIVE;
 use crate::stream::{self, Batches, Spent};
 
 /// All records from where `opened` stands to its end. Gives the source back.
@@ -42,7 +44,7 @@ pub(crate) async fn pour<R: Read + Send + 'static>(
         let mut refusals = transaction.merge(&merge, &mut ranges, left.min(HELD_REJECTS as u64)).await?;
         check_conflicts(pipeline, &mut refusals)?;
         let mut rejects = Vec::with_capacity(refusals.len());
-        for (refusal, found) in refusals.iter().zip(records.find(&refusals).await?) {
+        for (refusal, found) in refusals.iter().zip(records.find(&refusals, transaction).await?) {
             let keys = [pipeline.schema.primary_key.as_slice(), table.primary_key.as_slice()];
             let (code, reject) = reject_of(refusal, found, pipeline, keys);
             progress.counts.loaded -= 1;
@@ -74,14 +76,18 @@ impl<'a> Records<'a> {
     }
 
     /// The records of refused rows, in the same order. None of them comes before one that was found earlier.
-    async fn find(&mut self, refusals: &[Refusal]) -> Result<Vec<FoundRecord>, LoadError> {
+    async fn find(
+        &mut self,
+        refusals: &[Refusal],
+        transaction: &mut LoadTransaction,
+    ) -> Result<Vec<FoundRecord>, LoadError> {
         let numbers: Vec<u64> =
             refusals.iter().map(|refusal| refusal.records.map_or(0, |(record, _)| record)).collect();
         let mut found = Vec::with_capacity(numbers.len());
         let mut rest = numbers.as_slice();
         while let Some(&next) = rest.first() {
             let Some((block, end)) = &self.block else {
-                self.block = Some(self.next_block(next).await?);
+                self.block = Some(self.next_block(next, transaction).await?);
                 continue;
             };
             let (here, later) = rest.split_at(rest.partition_point(|record| record < end));
@@ -100,7 +106,8 @@ impl<'a> Records<'a> {
     }
 
     /// The next block that reaches as far as this record.
-    async fn next_block(&mut self, record: u64) -> Result<(Block, u64), LoadError> {
+    async fn next_block(&mut self, record: u64, transaction: &mut LoadTransaction) -> Result<(Block, u64), LoadError> {
+        let mut spoke = Instant::now();
         let blocks = match &mut self.blocks {
             Some(blocks) => blocks,
             None => {
@@ -111,6 +118,10 @@ impl<'a> Records<'a> {
         };
         while let Some(batch) = blocks.next().await? {
             let end = batch.start.record + batch.tally.read;
+            if spoke.elapsed() > KEEP_ALIVE {
+                transaction.keep_alive().await?;
+                spoke = Instant::now();
+            }
             match batch.block {
                 Some(block) if end > record => return Ok((block, end)),
                 Some(block) => blocks.recycle(block),

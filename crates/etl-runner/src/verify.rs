@@ -257,7 +257,10 @@ impl Verifier<'_> {
         differences.extend(object.1);
         if !differences.is_empty() {
             let now = self.database.load(row.id).await?;
-            if now.state != row.state || now.counts != row.counts {
+            let gave_way = self.gives_way(row);
+            self.find_upserts_since(row).await?;
+            let changed = now.state != row.state || now.counts != row.counts || now.purged() != row.purged();
+            if changed || gave_way != self.gives_way(row) {
                 return Ok(None);
             }
         }

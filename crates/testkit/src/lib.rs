@@ -2,7 +2,7 @@
 //!
 //! A test that needs a database or S3 talks to a real one over a real socket: [`Postgres`] and [`Aws`] start one server
 //! for each test process and give each test a database or a bucket of its own. [`Proxy`] stands between a client and a
-//! server and breaks the connection where a test says. [`CsvBuilder`] writes files whose content is known.
+//! server and breaks the connection where a test says; [`Pooler`] hands each transaction to another session. [`CsvBuilder`] writes files whose content is known.
 //!
 //! # Guarantees
 //! - Nothing stays running: the kernel ends the servers with the test process, however that process ends.
@@ -18,11 +18,13 @@
 
 mod aws;
 mod csv;
+mod pooler;
 mod postgres;
 mod process;
 mod proxy;
 
 pub use aws::Aws;
 pub use csv::{CsvBuilder, Quoting, Random};
+pub use pooler::Pooler;
 pub use postgres::{PASSWORD_GROUP, Postgres, PostgresOptions, TestDatabase};
 pub use proxy::{Direction, Proxy};

@@ -152,6 +152,16 @@ impl Postgres {
         panic!("PostgreSQL found no free port:\n{}", self.log());
     }
 
+    /// From now on no file of a new session may grow beyond so many bytes, or all may again: what a disk that is full is
+    /// to the server.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let server = self.server.as_ref().expect("the server runs").id().to_string();
+        let limit = bytes.map_or("unlimited".into(), |bytes| bytes.to_string());
+        // The soft limit alone, which may be raised again.
+        let mut prlimit = process::command_as(self.user.as_ref(), Path::new("prlimit"));
+        process::output(prlimit.args(["--pid", &server, &format!("--fsize={limit}:")]));
+    }
+
     /// Ends sessions, writes everything out, stops.
     pub fn stop(&mut self) {
         self.end("INT");
@@ -367,13 +377,13 @@ fn remove_libpq_variables(command: &mut Command) {
     }
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("find a free port");
     listener.local_addr().expect("ask for the port")
 }
 
 /// The server refuses to run as root; Debian's package brings a user for it.
-fn server_user() -> Option<User> {
+pub(crate) fn server_user() -> Option<User> {
     if process::own_uid() != 0 {
         return None;
     }

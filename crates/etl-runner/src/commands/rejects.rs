@@ -123,12 +123,13 @@ async fn list_up_to(database: &mut Database, load: Option<i64>, limit: u64) -> R
             rejects.extend(page.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX)));
             left -= (rejects.len() - before) as u64;
         }
+        let rejected = load.counts.rejected.saturating_sub(load.purged());
         listed.push(ListedLoad {
             load: load.id,
             state: load.state,
             key: load.object.key,
             table: load.table.to_string(),
-            rejected: load.counts.rejected,
+            rejected,
             rejects,
         });
     }

@@ -77,8 +77,9 @@ async fn replay_all(
     let table = database.resolve(&named).await.map_err(of_database)?;
     let mut replay = Replay::new(pipeline, &table);
     let Some(mended) = mended else {
+        let mut obstacles = Vec::new();
         for load in chosen(database, only).await.map_err(of_database)? {
-            if load.table != table && only.is_none() {
+            if only.is_none() && (load.table != table || load.pipeline != pipeline.name) {
                 continue;
             }
             let mut pages = Pages::of(load.id);
@@ -89,11 +90,18 @@ async fn replay_all(
                     content: Content::Bytes(reject.raw),
                 };
                 let records: Vec<Mended> = page.into_iter().map(record).collect();
-                let replayed = replay.bring_in(database, load.id, &records).await;
-                add(loads, replayed.map_err(|error| failure(error, file, context))?);
+                match replay.bring_in(database, load.id, &records).await {
+                    Ok(replayed) => add(loads, replayed),
+                    // Of this load none, but perhaps of the next one.
+                    Err(error @ ReplayError::Impossible { .. }) => {
+                        obstacles.push(failure(error, file, context));
+                        break;
+                    }
+                    Err(error) => return Err(failure(error, file, context)),
+                }
             }
         }
-        return Ok(());
+        return Failure::all(obstacles).map_or(Ok(()), Err);
     };
     while let Some((load, records)) = mended.next_of_a_load()? {
         if only.is_none_or(|only| only == load) {
@@ -129,12 +137,17 @@ fn failure(error: ReplayError, file: &PipelineFile, context: &Context) -> Failur
             );
             let help = match obstacle {
                 Obstacle::State(_) => format!("`etl-runner show {load}` says what became of it"),
-                Obstacle::OtherTable { .. } => "name the pipeline it was loaded by".into(),
+                Obstacle::OtherTable { .. } | Obstacle::OtherPipeline { .. } => {
+                    "name the pipeline it was loaded by".into()
+                }
                 Obstacle::Upsert => format!("mend the object itself; {reload}"),
-                Obstacle::MadeAnew | Obstacle::NoFormat => reload,
+                Obstacle::TableGone | Obstacle::NoFormat => reload,
                 _ => format!("`etl-runner show {load}` says more"),
             };
-            let exit = if matches!(obstacle, Obstacle::OtherTable { .. }) { Exit::Usage } else { Exit::Failed };
+            let exit = match obstacle {
+                Obstacle::OtherTable { .. } | Obstacle::OtherPipeline { .. } => Exit::Usage,
+                _ => Exit::Failed,
+            };
             Failure::new(exit, Screen::of(&error).help(help))
         }
         _ => Failure::new(Exit::Failed, Screen::of(&error)),
@@ -278,13 +291,13 @@ impl MendedFile {
             }
             Lines::Json { reader, line } => {
                 let mut text = String::new();
-                let read =
-                    reader.read_line(&mut text).map_err(|error| Failure::file("read", Path::new(name), &error))?;
-                *line += 1;
-                match text.trim().is_empty() {
-                    true if read == 0 => return Ok(None),
-                    true => return self.read(),
-                    false => {}
+                while text.trim().is_empty() {
+                    text.clear();
+                    *line += 1;
+                    let read = reader.read_line(&mut text);
+                    if read.map_err(|error| Failure::file("read", Path::new(name), &error))? == 0 {
+                        return Ok(None);
+                    }
                 }
                 // The parser's own message may show values.
                 let wrong = "it is no JSON with the numbers load and record and the text raw";

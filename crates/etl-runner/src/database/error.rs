@@ -109,10 +109,15 @@ pub enum DatabaseError {
     )]
     RowsDropped { table: String, sent: u64, taken: u64, triggers: Vec<String> },
     #[error(
-        "{table} refuses rows and has rules for INSERT, which a COPY does not run and telling the rows apart would; make the \
-         rules triggers, or correct the rows"
+        "{table} has rules for INSERT, which rows that come by way of a temporary table would run, as a COPY does not; make \
+         the rules triggers, or in mode append correct the rows it refuses"
     )]
     RulesOnInsert { table: String },
+    #[error(
+        "two records have keys that differ, and are one row to {table}: does a trigger change the key, or its index \
+         compare in another way than its column?"
+    )]
+    SameRow { table: String },
     #[error("{doing}: {meaning} (SQLSTATE {sqlstate})")]
     Server { doing: String, sqlstate: String, meaning: &'static str },
     #[error("{doing}: SQLite said no (code {code})")]
@@ -165,6 +170,7 @@ impl DatabaseError {
             | Self::RowsWithoutLoad { .. }
             | Self::ForeignNumbers { .. }
             | Self::RulesOnInsert { .. }
+            | Self::SameRow { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -207,6 +213,7 @@ impl DatabaseError {
             | Self::RowsWithoutLoad { .. }
             | Self::ForeignNumbers { .. }
             | Self::RulesOnInsert { .. }
+            | Self::SameRow { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -252,6 +259,7 @@ impl DatabaseError {
             | Self::RowsWithoutLoad { .. }
             | Self::ForeignNumbers { .. }
             | Self::RulesOnInsert { .. }
+            | Self::SameRow { .. }
             | Self::Server { .. }
             | Self::Sqlite { .. }
             | Self::Driver { .. } => false,
@@ -398,7 +406,7 @@ impl Doing<'_> {
             Self::Describe(table) => format!("look at the table {table}"),
             Self::Create(table) => format!("create the table {table}"),
             Self::Copy { table, .. } => format!("write rows into {table}"),
-            Self::Stage(table) => format!("tell rows for {table} apart in a temporary table"),
+            Self::Stage(table) => format!("keep rows for {table} in a temporary table"),
             Self::Delete(table) => format!("delete rows from {table}"),
             Self::Count(table) => format!("count the rows of {table}"),
             Self::Commit => "commit".into(),

@@ -442,6 +442,14 @@ impl LoadTransaction {
         }
     }
 
+    /// Says something, so that the server does not take us for dead.
+    pub async fn keep_alive(&mut self) -> Result<(), DatabaseError> {
+        match self {
+            Self::Postgres(load) => load.keep_alive().await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// Takes out all staged rows but the last of each key; gives how many they were.
     pub async fn drop_duplicates(&mut self, merge: &Merge) -> Result<u64, DatabaseError> {
         match (self, merge) {
@@ -526,8 +534,12 @@ fn other_database() -> DatabaseError {
     DatabaseError::Driver { doing: "write rows".into(), kind: "they are for another database" }
 }
 
-/// What follows the staged rows so that one whose key is taken becomes the row that has it.
-fn merge_clause(columns: &[String], key: &[String]) -> Result<String, NameError> {
+/// The table rows are merged into, in the statement that does it.
+const MERGED_INTO: &str = "aqueduct_target";
+
+/// What follows the staged rows so that one whose key is taken becomes the row that has it. A row that this very load
+/// brought is left as it is: then two keys that were told apart are one to the table, and the rows do not add up.
+fn merge_clause(columns: &[String], key: &[String], dialect: Dialect) -> Result<String, NameError> {
     let list = |names: &mut dyn Iterator<Item = &String>| -> Result<Vec<String>, NameError> {
         names.map(|name| quote(name)).collect()
     };
@@ -538,7 +550,15 @@ fn merge_clause(columns: &[String], key: &[String]) -> Result<String, NameError>
         others.clone_from(&key_columns);
     }
     let set: Vec<String> = others.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-    Ok(format!(" on conflict ({}) do update set {}", key_columns.join(", "), set.join(", ")))
+    let differs = match dialect {
+        Dialect::Postgres => "is distinct from",
+        Dialect::Sqlite => "is not",
+    };
+    let guard = match columns.iter().any(|column| column == ddl::LOAD_ID) {
+        true => format!(" where {MERGED_INTO}.\"{0}\" {differs} excluded.\"{0}\"", ddl::LOAD_ID),
+        false => String::new(),
+    };
+    Ok(format!(" on conflict ({}) do update set {}{guard}", key_columns.join(", "), set.join(", ")))
 }
 
 /// The checks before every commit: the balance, and that what the load counted is what was written.

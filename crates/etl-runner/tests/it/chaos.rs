@@ -774,7 +774,7 @@ enum Strike {
 
 #[test]
 fn a_strike_at_any_message_leaves_all_or_nothing() {
-    let step = number_of("CHAOS_STEP", 11);
+    let step = number_of("CHAOS_STEP", 29);
     let mut tallies = BTreeMap::new();
     let mut world = World::new(99, false, &[200]);
     world.objects = 50;

@@ -328,6 +328,10 @@ fn rejects_of_another_table_or_mode_stay() {
     room.write("upsert.toml", pipeline("").replace("[errors]", "mode = \"upsert\"\n[errors]"));
     let said = room.run("rejects replay upsert.toml mended.csv", 1);
     assert!(said.contains("an earlier record would take the place of a later one"), "{said}");
+    room.write("namesake.toml", pipeline("").replace("name = \"people\"", "name = \"persons\""));
+    let said = room.run("rejects replay namesake.toml mended.csv", 2);
+    assert!(said.contains("it was loaded by the pipeline people, and this one is persons"), "{said}");
+    assert!(room.run("rejects replay namesake.toml", 0).contains("no rejects"));
     assert_eq!(room.rejects(), "2 3 4");
     // Through a pipe.
     let mut child =
@@ -375,6 +379,7 @@ fn old_rejects_are_purged_and_verify_knows() {
     assert!(said.contains("3 rejects of 1 load purged"), "{said}");
     assert!(room.run("rejects purge --older-than 30d", 0).contains("0 rejects of 0 loads purged"));
     assert_eq!(room.counts(), "5 2 3, 5 2 3");
+    assert!(room.run("rejects list 2", 0).contains("no rejects"));
     assert_eq!(room.database.psql("select string_agg(distinct load_id::text, ' ') from aqueduct.reject"), "4");
     room.run("verify", 0);
     assert!(room.run("show 2", 0).contains("purged         3"));
@@ -389,4 +394,17 @@ fn old_rejects_are_purged_and_verify_knows() {
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     assert!(sqlite("rejects purge --older-than 1s", 0).contains("3 rejects of 1 load purged"));
     sqlite("verify", 0);
+}
+
+#[test]
+fn the_ledger_keeps_no_label_that_may_be_a_cell() {
+    let room = Room::new(&format!("{}[drift]\nmissing_columns = \"null\"\n", pipeline("")));
+    room.write("people.csv", "id,secret,born,note\nx,Ada,1815-12-10,a\n2,Bob,1990-01-01,b\n");
+    room.run("run people.toml people.csv", 0);
+    let kept = room.database.psql("select note -> 'csv' from aqueduct.load");
+    assert!(kept.contains("\"born\": 2") && !kept.contains("secret"), "{kept}");
+    // The places of the labels are enough.
+    room.mend(|_, raw| Some(raw.replace("x,", "1,")));
+    room.run("rejects replay people.toml mended.csv", 0);
+    assert_eq!(room.database.psql(ROWS), "1||1815-12-10|a|1\n2||1990-01-01|b|2");
 }

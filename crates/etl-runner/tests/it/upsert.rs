@@ -260,22 +260,162 @@ fn verify_knows_which_rows_may_have_given_way() {
     assert!(text(&output).contains("1 rows in the table, 2 in the ledger"), "{}", text(&output));
 }
 
+const CI: &str = "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);";
+
+/// Loads keys that differ in case alone, after `sql` made the table `event`.
+fn load_texts(sql: &str) -> (TestDatabase, Output) {
+    let database = Postgres::database();
+    database.psql(&format!("{CI} {sql}"));
+    let fields = ID_AND_NOTE.replace("\"integer\"", "\"string\"");
+    let folder = Folder::new(&pipeline(&fields, true, UPSERT), "id,note\na,1\nb,2\nA,3\nb,4\n");
+    let output = folder.run(database.url(), &[]);
+    (database, output)
+}
+
 #[test]
 fn a_key_is_the_same_when_the_table_says_so() {
-    let collation = "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);";
-    for column in ["text collate ci", "mood"] {
-        let database = Postgres::database();
-        database.psql(&format!(
-            "{collation} create type mood as enum ('a', 'A', 'b'); create table event (id {column} primary key, note text, \
-             _load_id bigint, _record bigint)"
-        ));
+    let lineage = "note text, _load_id bigint, _record bigint";
+    for (sql, expected) in [
+        (format!("create table event (id text collate ci primary key, {lineage})"), "A3 b4"),
+        (
+            format!("create domain word as text collate ci; create table event (id word primary key, {lineage})"),
+            "A3 b4",
+        ),
+        (format!("create table event (id text, {lineage}); create unique index on event (id collate ci)"), "A3 b4"),
+        (
+            format!(
+                "create table event (id text collate ci, {lineage}); create unique index on event (id collate \"C\")"
+            ),
+            "a1 A3 b4",
+        ),
+        (
+            format!("create type mood as enum ('a', 'A', 'b'); create table event (id mood primary key, {lineage})"),
+            "a1 A3 b4",
+        ),
+        (format!("create extension citext; create table event (id citext primary key, {lineage})"), "A3 b4"),
+        (
+            format!(
+                "create extension citext; create domain word as citext; create table event (id word primary key, {lineage})"
+            ),
+            "A3 b4",
+        ),
+    ] {
+        let (database, output) = load_texts(&sql);
+        assert_eq!(output.status.code(), Some(0), "{sql}: {}", text(&output));
+        // On a conflict the key stays as it is written, and is the later record's where there was none.
+        assert_eq!(
+            database.psql("select string_agg(id::text || note, ' ' order by note) from event"),
+            expected,
+            "{sql}"
+        );
+        let counts = "select loaded = (select count(*) from event) and loaded + duplicates = 4 from aqueduct.load";
+        assert_eq!(database.psql(counts), "t", "{sql}");
+    }
+}
+
+#[test]
+fn a_key_that_the_table_cannot_hold_is_a_reject() {
+    let sql = "create type mood as enum ('a', 'b'); \
+               create table event (id mood primary key, note text, _load_id bigint, _record bigint)";
+    let (database, output) = load_texts(sql);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql("select string_agg(id::text || note, ' ' order by note) from event"), "a1 b4");
+    assert_eq!(database.psql(REJECTS), "3 type-error");
+}
+
+#[test]
+fn two_keys_that_a_trigger_makes_one_fail_the_load() {
+    let trigger = "create table event (id text primary key, note text check (note <> '2'), _load_id bigint, _record bigint); \
+        create function fold() returns trigger language plpgsql as $$ begin new.id := lower(new.id); return new; end $$; \
+        create trigger fold before insert on event for each row execute function fold();";
+    for sql in [trigger.to_owned(), trigger.replace("check (note <> '2')", "")] {
+        let (database, output) = load_texts(&sql);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert_eq!(database.psql("select count(*) from event"), "0");
+    }
+}
+
+#[test]
+fn an_upsert_is_not_replaced_as_if_it_were_an_append() {
+    let notes = Notes::new(EVENT, "");
+    assert!(notes.load("1,a\n3,c\n").status.success());
+    std::fs::write(notes.folder.path("upsert.toml"), pipeline(ID_AND_NOTE, true, UPSERT)).unwrap();
+    std::fs::write(notes.folder.path("more.csv"), "id,note\n3,C\n4,D\n").unwrap();
+    assert!(notes.etl_runner(&["run", "upsert.toml", "more.csv"]).status.success());
+    // The row of key 3 came with the other object.
+    let output = notes.etl_runner(&["run", "events.toml", "more.csv", "--reload"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("is an upsert: its rows may have come from other objects"), "{}", text(&output));
+    assert_eq!(notes.rows(), "1 a 1, 3 C 2, 4 D 2");
+    // The other way round: an append is taken out by its lineage, as far as it is still there.
+    let output = notes.etl_runner(&["run", "upsert.toml", "events.csv", "--reload"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(notes.rows(), "1 a 3, 3 c 3, 4 D 2");
+    let output = notes.etl_runner(&["verify"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+#[test]
+fn an_older_object_does_not_win_over_a_newer_one_unasked() {
+    let notes = Notes::new(EVENT, UPSERT);
+    for (name, note) in [("old.csv", "old"), ("new.csv", "new")] {
+        std::fs::write(notes.folder.path(name), format!("id,note\n1,{note}\n")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(notes.etl_runner(&["run", "events.toml", "new.csv"]).status.success());
+    let output = notes.etl_runner(&["run", "events.toml", "old.csv"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("it is older than the object of load 1"), "{}", text(&output));
+    assert!(text(&output).contains("etl-runner run events.toml old.csv --reload"), "{}", text(&output));
+    assert_eq!(notes.rows(), "1 new 1");
+    assert!(notes.etl_runner(&["run", "events.toml", "old.csv", "--reload"]).status.success());
+    assert_eq!(notes.rows(), "1 old 2");
+}
+
+#[test]
+fn a_column_that_cannot_be_updated_is_said_before_the_first_row() {
+    let identity = "create table event (id bigint primary key, note bigint generated always as identity, \
+                    _load_id bigint, _record bigint)";
+    let database = Postgres::database();
+    database.psql(identity);
+    let fields = ID_AND_NOTE.replace("\"string\"", "\"integer\"");
+    let folder = Folder::new(&pipeline(&fields, true, UPSERT), "id,note\n1,1\n1,2\n");
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let said = text(&output);
+    let fix = said.lines().map(str::trim).find(|line| line.starts_with("alter table")).unwrap();
+    database.psql(fix);
+    let output = folder.run(database.url(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(database.psql("select id, note from event"), "1|2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_compares_as_the_key_does_and_no_other_index() {
+    for (tables, expected) in [
+        (
+            "create table event (id text collate nocase primary key, note text, _load_id integer, _record integer); \
+          create unique index u on event (note, id collate binary);",
+            &["A|3", "b|4"][..],
+        ),
+        (
+            "create table event (id text primary key, note text, _load_id integer, _record integer); \
+          create unique index u on event (note, id collate nocase);",
+            &["A|3", "a|1", "b|4"][..],
+        ),
+    ] {
         let fields = ID_AND_NOTE.replace("\"integer\"", "\"string\"");
         let folder = Folder::new(&pipeline(&fields, true, UPSERT), "id,note\na,1\nb,2\nA,3\nb,4\n");
-        let output = folder.run(database.url(), &[]);
-        assert_eq!(output.status.code(), Some(0), "{column}: {}", text(&output));
-        let rows = database.psql("select string_agg(id::text || note, ' ' order by note) from event");
-        let expected = if column == "mood" { "a1 A3 b4" } else { "A3 b4" };
-        assert_eq!(rows, expected, "{column}");
+        let path = folder.path("warehouse.db");
+        let mut connection = SqliteConnection::connect(&format!("sqlite:{}?mode=rwc", path.display())).await.unwrap();
+        sqlx::raw_sql(tables).execute(&mut connection).await.unwrap();
+        drop(connection);
+        let output = folder.run(&format!("sqlite:{}", path.display()), &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert_eq!(
+            sqlite_lines(&path, "select id || '|' || note from event order by id collate binary").await,
+            expected
+        );
     }
 }
 
@@ -367,7 +507,10 @@ fn upserts_of_one_table_come_one_after_the_other() {
     for runner in 0..4 {
         let rows: String =
             (0..20_000).map(|id| format!("{},from {runner}\n", (id * 7_919 + runner) % 20_000)).collect();
-        std::fs::write(notes.folder.path(&format!("{runner}.csv")), format!("id,note\n{rows}")).unwrap();
+        let path = notes.folder.path(&format!("{runner}.csv"));
+        std::fs::write(&path, format!("id,note\n{rows}")).unwrap();
+        // None is older than another, so that any of them may be the last.
+        std::fs::File::open(path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     }
     let runners: Vec<_> = (0..4)
         .map(|runner| {

@@ -57,8 +57,8 @@ impl Format {
         self.encoding
     }
 
-    /// A record by itself, as a block; `position` is where it stands in its object. `None` where the bytes are none, or
-    /// more than one.
+    /// A record by itself, as a block; `position` is where it stands in its object. `None` where the bytes are none.
+    /// Whether they are one and no more, a worker says.
     pub fn block_of(&self, raw: &[u8], position: Position) -> Option<Block> {
         let mut cutter = Cutter::at(self.grammar, self.encoding, self.limit, position);
         cutter.push(raw);

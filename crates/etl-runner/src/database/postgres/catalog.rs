@@ -36,7 +36,7 @@ const COLUMNS: &str = "\
         from base b join pg_catalog.pg_type t on t.oid = b.type where t.typtype = 'd' \
     ) \
     select a.attname::text as name, a.attnum::int as position, not b.not_null as nullable, b.has_default, \
-        a.attidentity <> '' as identity, a.attgenerated <> '' as generated, \
+        a.attidentity <> '' as identity, a.attidentity = 'a' as always, a.attgenerated <> '' as generated, \
         pg_catalog.format_type(a.atttypid, a.atttypmod) as declared, \
         pg_catalog.format_type(b.type, b.typmod) as type_name, \
         (tn.nspname = 'pg_catalog' and t.typtype = 'b') as built_in, \
@@ -175,6 +175,7 @@ impl Session {
                 nullable: get(&row, "nullable")?,
                 has_default: get(&row, "has_default")?,
                 identity: get(&row, "identity")?,
+                always: get(&row, "always")?,
                 generated: get(&row, "generated")?,
                 position: get::<i32>(&row, "position")?.unsigned_abs(),
             });

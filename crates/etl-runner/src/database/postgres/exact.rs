@@ -11,7 +11,7 @@ use transform::pipeline::Conflict;
 use super::super::ddl::{RECORD, type_name};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::quote;
-use super::super::{Dialect, LiveTable, Refusal, RefusalKind, TableName};
+use super::super::{Dialect, LiveTable, MERGED_INTO, Refusal, RefusalKind, TableName};
 use super::load::{CopyFormat, PostgresLoad};
 use super::{Session, built, get, statement};
 
@@ -104,7 +104,10 @@ impl PostgresWay {
             ),
             stage: format!("copy {STAGING} ({}) from stdin with ({options})", staged.join(", ")),
             copy: format!("copy {} ({names}) from stdin with ({options})", table.name.quoted()),
-            into: format!("insert into {} ({names}) overriding system value select ", table.name.quoted()),
+            into: format!(
+                "insert into {} as {MERGED_INTO} ({names}) overriding system value select ",
+                table.name.quoted()
+            ),
             relations: Vec::new(),
             casts: Vec::new(),
             columns: columns.to_vec(),
@@ -112,7 +115,7 @@ impl PostgresWay {
     }
 
     /// A staged value as the table takes it; columns count from 1.
-    pub(super) fn value(&self, place: usize) -> String {
+    fn value(&self, place: usize) -> String {
         match self.casts.iter().find(|(cast, _)| *cast == place) {
             Some((_, cast)) => format!("c{place}::{cast}"),
             None => format!("c{place}"),
@@ -135,6 +138,9 @@ impl PostgresWay {
         self.taken == Taken::LeftOut
     }
 }
+
+/// `ON CONFLICT DO UPDATE command cannot affect row a second time`.
+const CARDINALITY: &str = "21000";
 
 /// Rows of a range too large to be halved.
 const LARGE_RANGE: i64 = 64 * 1024;
@@ -337,6 +343,13 @@ impl PostgresLoad {
             },
         };
         let moved = match moved {
+            // Of several rows two are the same to the table, which would take the one for the other without a word where
+            // they come in one by one.
+            Err(DatabaseError::Refused(refusal))
+                if refusal.code == CARDINALITY && first < last && matches!(way.taken, Taken::Updates(_)) =>
+            {
+                return Err(DatabaseError::SameRow { table: refusal.table });
+            }
             Err(DatabaseError::Refused(refusal)) => Moved::Refused(Some(refusal)),
             moved => moved?,
         };

@@ -162,6 +162,7 @@ impl Postgres {
         let gives_way = |id| match &new.replaces {
             Replaces::Nothing => false,
             Replaces::Loads(ids) => ids.contains(&id),
+            Replaces::Upsert(upsert) => *upsert == id,
             Replaces::Table => true,
         };
         if let Some(live) = live.filter(|live| !gives_way(live.id)) {
@@ -169,9 +170,7 @@ impl Postgres {
             return Ok(Begin::AlreadyLoaded(Box::new(live)));
         }
         let replaced = session.mark_replaced(new).await?;
-        if let Replaces::Loads(ids) = &new.replaces
-            && replaced.ids.len() != ids.len()
-        {
+        if new.replaces.loads().is_some_and(|ids| replaced.ids.len() != ids.len()) {
             // One of them was undone or replaced since the ledger was asked.
             self.roll_back(session).await;
             return Ok(Begin::Busy);
@@ -228,14 +227,14 @@ impl Session {
     async fn mark_replaced(&mut self, new: &NewLoad) -> Result<Replaced, DatabaseError> {
         let query = match &new.replaces {
             Replaces::Nothing => return Ok(Replaced::default()),
-            Replaces::Loads(ids) => statement(
+            Replaces::Loads(_) | Replaces::Upsert(_) => statement(
                 "update aqueduct.load set state = 'replaced' \
                  where table_schema = $1 and table_name = $2 and state = 'loaded' and id = any ($3) \
                  returning id, loaded",
             )
             .bind(new.table.schema())
             .bind(new.table.name())
-            .bind(ids),
+            .bind(new.replaces.loads()),
             Replaces::Table => statement(
                 "update aqueduct.load set state = 'replaced' \
                  where table_schema = $1 and table_name = $2 and state in ('loaded', 'loading') returning id, loaded",

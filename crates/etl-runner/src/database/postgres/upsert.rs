@@ -5,7 +5,7 @@
 
 use super::super::ddl::{LOAD_ID, RECORD};
 use super::super::error::{DatabaseError, Doing};
-use super::super::{LiveTable, Refusal, merge_clause};
+use super::super::{Dialect, LiveTable, Refusal, merge_clause};
 use super::exact::{PostgresWay, STAGING, Taken};
 use super::load::{CopyFormat, PostgresLoad};
 use super::{Session, built, get, statement};
@@ -31,22 +31,25 @@ impl PostgresLoad {
         format: CopyFormat,
         key: &[String],
     ) -> Result<PostgresMerge, DatabaseError> {
-        let clause = merge_clause(columns, key)?;
+        let clause = merge_clause(columns, key, Dialect::Postgres)?;
         let way = self.prepare(table, columns, types, format, Taken::Updates(clause)).await?;
         let session = self.session()?;
-        session.simple(way.staging.clone(), Doing::Stage(&table.name)).await?;
-        let collations = session.collations(table, key).await?;
+        // However many rows there are, one statement takes them.
+        let staging = format!("set local statement_timeout = '24h'; {}", way.staging);
+        session.simple(staging, Doing::Stage(&table.name)).await?;
+        let compared = session.compared(table, key).await?;
         let places: Vec<usize> =
             key.iter().filter_map(|name| Some(columns.iter().position(|column| column == name)? + 1)).collect();
-        let compared = key.iter().zip(&places).map(|(name, &place)| {
-            let collation = collations.iter().find(|(column, _)| column == name);
-            match collation {
-                Some((_, collation)) => format!("{} collate {collation}", way.value(place)),
-                None => way.value(place),
-            }
+        let keys = key.iter().zip(&places).map(|(name, place)| {
+            let Some(as_type) = compared.iter().find(|compared| compared.column == *name) else {
+                return format!("c{place}");
+            };
+            let cast = as_type.cast.as_ref().map(|cast| format!("::{cast}")).unwrap_or_default();
+            let collation = as_type.collation.as_ref().map(|name| format!(" collate {name}")).unwrap_or_default();
+            format!("c{place}{cast}{collation}")
         });
         Ok(PostgresMerge {
-            key: compared.collect::<Vec<_>>().join(", "),
+            key: keys.collect::<Vec<_>>().join(", "),
             key_columns: places.iter().map(|place| format!("c{place}")).collect::<Vec<_>>().join(", "),
             staged_columns: (1..=types.len() + [LOAD_ID, RECORD].len()).map(|place| format!("c{place}")).collect(),
             way,
@@ -85,21 +88,49 @@ impl PostgresLoad {
 }
 
 impl Session {
-    /// The columns that are compared in another way than their type is.
-    async fn collations(
-        &mut self,
-        table: &LiveTable,
-        columns: &[String],
-    ) -> Result<Vec<(String, String)>, DatabaseError> {
+    /// How the table compares the columns of its key, where a staged value is compared in another way. Enums are compared
+    /// by their labels, domains as what they are made of, so that a value that is none spoils nothing here.
+    async fn compared(&mut self, table: &LiveTable, key: &[String]) -> Result<Vec<Compared>, DatabaseError> {
         let query = statement(
-            "select a.attname::text as name, quote_ident(n.nspname) || '.' || quote_ident(c.collname) as collation \
-             from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid \
-             join pg_catalog.pg_collation c on c.oid = a.attcollation \
-             join pg_catalog.pg_namespace n on n.oid = c.collnamespace \
-             where a.attrelid = $1::oid and a.attname = any ($2) and a.attcollation <> t.typcollation",
+            "with recursive base (attnum, type) as ( \
+                select a.attnum, a.atttypid from pg_catalog.pg_attribute a where a.attrelid = $1::oid and a.attnum > 0 \
+                union all \
+                select b.attnum, t.typbasetype from base b join pg_catalog.pg_type t on t.oid = b.type where t.typtype = 'd' \
+             ) \
+             select a.attname::text as name, \
+                case when t.typtype = 'b' and t.typcategory = 'S' and tn.nspname <> 'pg_catalog' \
+                    then pg_catalog.format_type(t.oid, -1) end as cast_to, \
+                (select quote_ident(cn.nspname) || '.' || quote_ident(c.collname) from pg_catalog.pg_collation c \
+                    join pg_catalog.pg_namespace cn on cn.oid = c.collnamespace \
+                    where c.oid = i.indcollation[k.place - 1] and c.collname <> 'default') as collation \
+             from pg_catalog.pg_index i \
+             cross join unnest(i.indkey::smallint[]) with ordinality k (attnum, place) \
+             join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum \
+             join base b on b.attnum = a.attnum \
+             join pg_catalog.pg_type t on t.oid = b.type and t.typtype <> 'd' \
+             join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace \
+             where i.indrelid = $1::oid and i.indisunique and i.indisvalid and i.indimmediate \
+                and i.indpred is null and i.indexprs is null and k.place <= i.indnkeyatts \
+                and (select array_agg(ka.attname::text order by ka.attname::text) \
+                    from unnest(i.indkey::smallint[]) with ordinality kk (attnum, place) \
+                    join pg_catalog.pg_attribute ka on ka.attrelid = i.indrelid and ka.attnum = kk.attnum \
+                    where kk.place <= i.indnkeyatts) = (select array_agg(name order by name) from unnest($2::text[]) name) \
+             order by i.indisprimary desc, i.indexrelid, k.place",
         );
-        let query = query.bind(table.oid.map(i64::from)).bind(columns);
+        let query = query.bind(table.oid.map(i64::from)).bind(key);
         let rows = self.rows(query, Doing::Describe(&table.name)).await?;
-        rows.iter().map(|row| Ok((get(row, "name")?, get(row, "collation")?))).collect()
+        let compared = |row| {
+            Ok(Compared { column: get(row, "name")?, cast: get(row, "cast_to")?, collation: get(row, "collation")? })
+        };
+        rows.iter().map(compared).collect()
     }
+}
+
+/// How a column of the key is compared.
+#[derive(Debug)]
+struct Compared {
+    column: String,
+    /// The type a staged text is read as.
+    cast: Option<String>,
+    collation: Option<String>,
 }

@@ -40,6 +40,7 @@ impl Session {
             columns.push(LiveColumn {
                 // A lone `integer` key is the row number: left out, SQLite makes one up.
                 identity: part > 0 && lone_key && declared.eq_ignore_ascii_case("integer"),
+                always: false,
                 column_type: LiveType::Other(declared),
                 nullable: get::<i64>(row, "not_null")? == 0,
                 has_default: get::<i64>(row, "has_default")? != 0,
@@ -85,14 +86,23 @@ impl Session {
         Ok(indexes.into_values().flatten().collect())
     }
 
-    /// How the values of a column are compared by the keys it is part of.
-    pub(super) async fn collation(&mut self, table: &TableName, column: &str) -> Result<String, DatabaseError> {
+    /// How the values of a column are compared by the key of just these columns. A key that is the row number has no index.
+    pub(super) async fn collation(
+        &mut self,
+        table: &TableName,
+        key: &[String],
+        column: &str,
+    ) -> Result<String, DatabaseError> {
         let query = statement(
             "select part.coll as coll from pragma_index_list(?1) as list \
              join pragma_index_xinfo(list.name) as part \
-             where list.\"unique\" and not list.partial and part.key and part.name = ?2 limit 1",
+             where list.\"unique\" and not list.partial and part.key and part.name = ?2 \
+             and (select json_group_array(name) from (select other.name from pragma_index_xinfo(list.name) as other \
+                 where other.key order by other.name)) \
+               = (select json_group_array(value) from (select value from json_each(?3) order by value)) limit 1",
         );
-        let rows = self.rows(query.bind(table.name()).bind(column), Doing::Describe(table)).await?;
+        let query = query.bind(table.name()).bind(column).bind(serde_json::json!(key).to_string());
+        let rows = self.rows(query, Doing::Describe(table)).await?;
         rows.first().map_or(Ok("BINARY".into()), |row| get(row, "coll"))
     }
 }

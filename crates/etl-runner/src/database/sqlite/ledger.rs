@@ -124,12 +124,12 @@ impl Session {
     pub(super) async fn mark_replaced(&mut self, new: &NewLoad) -> Result<Replaced, DatabaseError> {
         let query = match &new.replaces {
             Replaces::Nothing => return Ok(Replaced::default()),
-            Replaces::Loads(ids) => statement(
+            Replaces::Loads(_) | Replaces::Upsert(_) => statement(
                 "update aqueduct_load set state = 'replaced' where table_name = ?1 and state = 'loaded' \
                  and id in (select value from json_each(?2)) returning id, loaded",
             )
             .bind(new.table.name())
-            .bind(json_list(ids)),
+            .bind(json_list(new.replaces.loads().unwrap_or_default())),
             Replaces::Table => statement(
                 "update aqueduct_load set state = 'replaced' where table_name = ?1 and state = 'loaded' \
                  returning id, loaded",
@@ -389,7 +389,9 @@ impl Sqlite {
 
     /// Rows without a load count as found: they may be those of loads made before the table had lineage.
     pub(in super::super) async fn has_lost_rows(&mut self, table: &TableName) -> Result<bool, DatabaseError> {
-        let standing = "from aqueduct_load where table_name = ?1 and state = 'loaded' and loaded > 0";
+        // Rows of an upsert stay when a later one of its object follows.
+        let standing = "from aqueduct_load where table_name = ?1 and loaded > 0 and (state = 'loaded' \
+             or state = 'replaced' and json_extract(note, '$.mode') = 'upsert')";
         let sql = format!(
             "select exists (select 1 {standing}) and not exists (select 1 from {} \
              where \"{LOAD_ID}\" is null or \"{LOAD_ID}\" in (select id {standing})) as lost",

@@ -12,7 +12,7 @@ use super::super::ddl::{LOAD_ID, RECORD, table_ddl};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::{TableName, quote};
 use super::super::{
-    Begin, Dialect, LiveTable, LoadTransaction, Refusal, RefusalKind, Replaced, check_counts, merge_clause,
+    Begin, Dialect, LiveTable, LoadTransaction, MERGED_INTO, Refusal, RefusalKind, Replaced, check_counts, merge_clause,
 };
 use super::ledger::Ending;
 use super::rows::{Cursor, Value};
@@ -115,6 +115,7 @@ impl Sqlite {
         let gives_way = |id| match &new.replaces {
             Replaces::Nothing => false,
             Replaces::Loads(ids) => ids.contains(&id),
+            Replaces::Upsert(upsert) => *upsert == id,
             Replaces::Table => true,
         };
         if let Some(live) = live.filter(|live| !gives_way(live.id)) {
@@ -122,9 +123,7 @@ impl Sqlite {
             return Ok(Begin::AlreadyLoaded(Box::new(live)));
         }
         let replaced = session.mark_replaced(new).await?;
-        if let Replaces::Loads(ids) = &new.replaces
-            && replaced.ids.len() != ids.len()
-        {
+        if new.replaces.loads().is_some_and(|ids| replaced.ids.len() != ids.len()) {
             // One of them was undone or replaced since the ledger was asked.
             self.roll_back(session).await;
             return Ok(Begin::Busy);
@@ -384,7 +383,7 @@ impl SqliteLoad {
         key: &[String],
     ) -> Result<SqliteMerge, DatabaseError> {
         let table = self.table.clone();
-        let clause = merge_clause(columns, key)?;
+        let clause = merge_clause(columns, key, Dialect::Sqlite)?;
         let staged_columns: Vec<String> =
             (1..=fields + [LOAD_ID, RECORD].len()).map(|place| format!("c{place}")).collect();
         let staged = staged_columns.join(", ");
@@ -394,7 +393,7 @@ impl SqliteLoad {
         let mut compared = Vec::new();
         for name in key {
             let Some(place) = columns.iter().position(|column| column == name) else { continue };
-            let collation = session.collation(&table, name).await?;
+            let collation = session.collation(&table, key, name).await?;
             compared.push(format!("c{} collate {}", place + 1, quote(&collation)?));
         }
         let names = columns.iter().map(|name| quote(name)).collect::<Result<Vec<_>, _>>()?.join(", ");
@@ -405,7 +404,8 @@ impl SqliteLoad {
             staged_columns,
             key: compared.join(", "),
             into: format!(
-                "insert into {} ({names}) select {values} from {STAGING} where rowid between ?1 and ?2{clause}",
+                "insert into {} as {MERGED_INTO} ({names}) select {values} from {STAGING} \
+                 where rowid between ?1 and ?2{clause}",
                 table.quoted()
             ),
         })
