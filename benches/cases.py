@@ -256,6 +256,42 @@ def conflict(bench):
                     [load.psql(), load.ours(), load.ours(name, path=path, check=check)], (PSQL, OURS))
 
 
+def upsert(bench):
+    """Rows take the place of those with the same key: of none, and of all."""
+    pipeline = data.uncleaned().replace('mode = "append"', 'mode = "upsert"')
+    load = Load(bench, "upsert", data.CUSTOMERS, bench.customers, pipeline, bench.options.rows)
+    sql = call.psql_upsert(load.server, load.shape, load.raw, load.path)
+    fill = call.psql(load.server, call.copy_from(load.raw, load.path))
+
+    def psql(name, prepare):
+        def reset():
+            load.server.psql(f"truncate {load.raw}")
+            prepare(load.raw)
+        return Contestant(name, sql, reset, load.judge(load.raw, load.as_it_is), load.server.environment())
+
+    def ours(name, prepare):
+        def reset():
+            load.server.psql(f"truncate {load.table}; truncate {load.ledger} restart identity")
+            prepare(load.table)
+        return Contestant(name, call.etl_run(load.pipeline, load.path), reset,
+                          load.judge(load.table, load.as_it_is), load.server.environment())
+
+    def nothing(table):
+        pass
+
+    def all_rows(table):
+        load.server.psql(f"truncate {load.raw}")
+        load.finish(fill)
+        if table != load.raw:
+            names = ", ".join(load.shape.names())
+            load.server.psql(f"insert into {table} ({names}) select {names} from {load.raw}")
+
+    yield load.case("into an empty table; psql: temporary table, distinct on, on conflict",
+                    [psql("psql, upsert in SQL", nothing), ours(OURS, nothing)], ("psql, upsert in SQL",))
+    yield load.case("each key there already",
+                    [psql("psql, upsert in SQL", all_rows), ours(OURS, all_rows)], ("psql, upsert in SQL",))
+
+
 def wide(bench):
     path, rows = bench.folder / "wide.csv", max(1, bench.options.rows // 10)
     data.wide(path, rows)
@@ -445,5 +481,5 @@ def s3(bench):
 
 
 CASES = {function.__name__: function for function in (
-    plain, transform, create, parallel, dirty, small, sqlite, conflict, wide, quoted, gz, shuffled, s3, huge)}
+    plain, transform, create, parallel, dirty, small, sqlite, conflict, upsert, wide, quoted, gz, shuffled, s3, huge)}
 USUAL = ("plain", "transform", "create", "parallel", "dirty", "small", "sqlite")

@@ -87,6 +87,17 @@ def psql_and_sql(server, shape, table, path):
                 f"insert into {table} select {', '.join(typed)} from staging", "drop table staging")
 
 
+def psql_upsert(server, shape, table, path):
+    """An upsert as one writes it: a copy of the file, of each key the last row, `on conflict`."""
+    key, *others = shape.names()
+    setting = ", ".join(f"{name} = excluded.{name}" for name in others)
+    names = ", ".join(shape.names())
+    return psql(server, f"create temporary table staging (like {table}); alter table staging add n bigint generated always as identity",
+                copy_from(f"staging ({names})", path),
+                f"insert into {table} select distinct on ({key}) {names} from staging order by {key}, n desc "
+                f"on conflict ({key}) do update set {setting}")
+
+
 class Loaders:
     """The peers that bring a CSV into PostgreSQL. `missing` has the names of those that are not installed."""
 

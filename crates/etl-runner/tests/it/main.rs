@@ -12,6 +12,7 @@ mod parallel;
 mod pooler;
 mod replay;
 mod sameness;
+mod silence;
 mod types;
 mod upsert;
 
