@@ -208,6 +208,8 @@ impl LoadError {
     pub fn concerns_all(&self) -> bool {
         match self {
             Self::Busy | Self::GivenUp | Self::Store(StoreError::ObjectChanged { .. }) => false,
+            // A file's own rights; a bucket gives them to all of its objects.
+            Self::Store(StoreError::AccessDenied { action, .. }) if !action.starts_with("s3:") => false,
             Self::Open(OpenError::Read(error)) | Self::Stream(StreamError::Read(error))
                 if matches!(store_error(error), Some(StoreError::ObjectChanged { .. })) =>
             {

@@ -294,7 +294,7 @@ impl StoredFormat {
 impl StoredHeader {
     pub fn new(header: &[String], pipeline: &Pipeline) -> Self {
         let place = |label: &str| header.iter().position(|found| found == label);
-        let fields = pipeline.schema.fields.iter();
+        let fields = pipeline.schema.fields.iter().filter(|field| !field.label().contains('\0'));
         let labels = fields.filter_map(|field| Some((field.label().to_owned(), place(field.label())?))).collect();
         Self { columns: header.len(), labels }
     }

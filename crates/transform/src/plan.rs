@@ -112,6 +112,8 @@ impl fmt::Display for Labels {
 }
 
 fn cut(label: &str) -> String {
+    // No text of PostgreSQL holds a NUL.
+    let label = &label.replace('\0', "\u{FFFD}");
     match label.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}…", &label[..end]),
         None => label.to_owned(),

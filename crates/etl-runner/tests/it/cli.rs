@@ -963,6 +963,26 @@ fn a_finished_load_is_one_line_of_metrics_where_logs_are_json() {
 }
 
 #[test]
+fn one_file_that_may_not_be_read_does_not_stop_the_others() {
+    let mut sandbox = Sandbox::on(Postgres::database());
+    sandbox.item_pipeline("");
+    for (name, id) in [("a", 1), ("b", 2), ("c", 3)] {
+        sandbox.put(&format!("items/{name}.csv"), format!("id,price\n{id},1.50\n").as_bytes());
+    }
+    let closed = sandbox.path(".aqueduct/store/items/b.csv");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    sandbox.unprivileged();
+    let answer = sandbox.run("run items.toml");
+    assert_eq!(answer.code, 5, "{}", answer.stderr);
+    assert!(answer.stderr.contains("items/b.csv was not loaded"), "{}", answer.stderr);
+    let state = sandbox.state();
+    assert!(state[0] == "public.item: 2 rows" && state.iter().filter(|line| line.ends_with(": loaded")).count() == 2);
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o644)).unwrap();
+    sandbox.ok("run items.toml");
+    assert_eq!(sandbox.state()[0], "public.item: 3 rows");
+}
+
+#[test]
 fn help_says_what_there_is() {
     let mut sandbox = Sandbox::new();
     for command in [

@@ -8,6 +8,7 @@ mod crash;
 mod database;
 mod disk;
 mod exact;
+mod hostile;
 mod parallel;
 mod pooler;
 mod replay;
