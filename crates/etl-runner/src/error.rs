@@ -194,6 +194,18 @@ impl LoadError {
         }
     }
 
+    /// Whether a later run tries the object again, so that its values are to come before those of newer objects.
+    pub(crate) fn comes_first(&self) -> bool {
+        let stays = matches!(
+            self,
+            Self::OlderUpsert { .. }
+                | Self::WasUpsert { .. }
+                | Self::Changed { .. }
+                | Self::Store(StoreError::NotFound { .. })
+        );
+        !stays && !self.is_permanent()
+    }
+
     /// Whether the table refused rows that can be told apart from the others, and set aside.
     pub(crate) fn is_of_rows(&self, pipeline: &Pipeline) -> bool {
         match self {

@@ -283,6 +283,8 @@ pub struct StoredHeader {
     pub columns: usize,
     /// Where the label of each field stands, from 0.
     pub labels: BTreeMap<String, usize>,
+    /// Labels of fields that it has not.
+    pub missing: Vec<String>,
 }
 
 impl StoredFormat {
@@ -296,7 +298,14 @@ impl StoredHeader {
         let place = |label: &str| header.iter().position(|found| found == label);
         let fields = pipeline.schema.fields.iter().filter(|field| !field.label().contains('\0'));
         let labels = fields.filter_map(|field| Some((field.label().to_owned(), place(field.label())?))).collect();
-        Self { columns: header.len(), labels }
+        let missing = pipeline.schema.fields.iter().filter(|field| place(field.label()).is_none());
+        Self { columns: header.len(), labels, missing: missing.map(|field| field.label().to_owned()).collect() }
+    }
+
+    /// The first label that a pipeline asks for and that nobody looked for when the header was read.
+    pub fn unknown(&self, pipeline: &Pipeline) -> Option<String> {
+        let is_known = |label: &str| self.labels.contains_key(label) || self.missing.iter().any(|known| known == label);
+        pipeline.schema.fields.iter().map(|field| field.label()).find(|label| !is_known(label)).map(str::to_owned)
     }
 
     /// With names of their own for the labels that nobody asked for.

@@ -70,6 +70,8 @@ pub enum Obstacle {
     OtherTable { ours: String, theirs: String },
     #[error("it was loaded by the pipeline {theirs}, and this one is {ours}")]
     OtherPipeline { ours: String, theirs: String },
+    #[error("the pipeline asks for the column {label:?} now, and did not when the object was read")]
+    OtherColumn { label: String },
     #[error("with mode = \"upsert\" an earlier record would take the place of a later one")]
     Upsert,
     #[error("the table it went into is missing, or was made anew since")]
@@ -234,6 +236,9 @@ impl<'a> Replay<'a> {
         });
         let (Some(stored), Some(format)) = (stored, format) else { return Err(impossible(Obstacle::NoFormat)) };
         let columns = live.encoding(self.pipeline).columns;
+        if let Some(label) = stored.header.as_ref().and_then(|header| header.unknown(self.pipeline)) {
+            return Err(impossible(Obstacle::OtherColumn { label }));
+        }
         let header = stored.header.map(|header| header.labels());
         let (plan, _) = Plan::compile(self.pipeline, format.grammar(), header.as_deref(), &columns)?;
         let worker = Worker::new(&plan);

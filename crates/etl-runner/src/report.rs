@@ -2,6 +2,7 @@
 
 use cli::Exit;
 use serde::Serialize;
+use transform::pipeline::Mode;
 
 use crate::error::{LoadError, WITHOUT_LINEAGE};
 use crate::ledger::{Counts, RejectLine};
@@ -65,6 +66,9 @@ pub enum Outcome {
         /// Waiting may help.
         #[serde(skip)]
         may_pass: bool,
+        /// A later run tries it again: until then no newer object may be upserted.
+        #[serde(skip)]
+        comes_first: bool,
         /// The row it left in the ledger.
         load: Option<i64>,
     },
@@ -82,7 +86,17 @@ impl Outcome {
             exit: error.exit(),
             concerns_all: error.concerns_all(),
             may_pass: error.may_pass(),
+            comes_first: error.comes_first(),
             load,
+        }
+    }
+
+    /// Whether the next object is not to be tried after this one, in this mode.
+    pub fn ends_run(&self, mode: Mode) -> bool {
+        match self {
+            Self::Failed { concerns_all: true, .. } => true,
+            Self::Failed { comes_first: true, .. } => mode == Mode::Upsert,
+            _ => false,
         }
     }
 

@@ -352,12 +352,7 @@ impl Run<'_> {
                 None => self.load_patiently(object).await?,
             };
             // What ails the network, the credentials or the database ails the next object too.
-            let hopeless = match report.outcome {
-                Outcome::Failed { concerns_all: true, .. } => true,
-                // It is tried again, and what came after it is to be upserted after it.
-                Outcome::Failed { may_pass: true, .. } => self.target.pipeline.target.mode == Mode::Upsert,
-                _ => false,
-            };
+            let hopeless = report.outcome.ends_run(self.target.pipeline.target.mode);
             self.end(report);
             if hopeless && index + 1 < count {
                 self.report.stopped_early = true;
@@ -562,20 +557,11 @@ impl Run<'_> {
 
     /// A load of the table by an object that is newer than this one: its values are the later ones.
     async fn newer_upsert(&mut self, version: &ObjectVersion) -> Result<Option<i64>, RunError> {
-        let live = LoadFilter {
-            table: Some(self.target.table.clone()),
-            states: vec![LoadState::Loaded],
-            ..LoadFilter::default()
-        };
-        let loads = self.database.loads(&live, LOOKED_AT).await?;
-        let newer = |load: &&LoadRow| {
-            load.is_upsert() && load.object.uri != version.uri && load.object.last_modified > version.last_modified
-        };
-        let Some(newer) = loads.iter().find(newer) else { return Ok(None) };
+        let Some(newer) = self.database.newer_upsert(self.target.table, version).await? else { return Ok(None) };
         // Another runner may have loaded both since the objects were listed, this one first.
         let now = self.database.look_up(self.target.table, std::slice::from_ref(&version.uri)).await?;
-        let is_loaded = now.iter().any(|load| load.state == LoadState::Loaded);
-        Ok((!is_loaded).then_some(newer.id))
+        let is_loaded = matches!(standing(&now, version, self.target.pipeline_hash), Standing::Loaded { .. });
+        Ok((!is_loaded).then_some(newer))
     }
 
     /// Whether a new version holds the bytes that are loaded: what the store keeps with it says so or, for a file, a

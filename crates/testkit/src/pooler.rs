@@ -39,7 +39,7 @@ impl Pooler {
             users.display()
         );
         fs::write(&config, text).expect("write the pooler's settings");
-        let server = process::spawn_server(user.as_ref(), "TERM", &find_pgbouncer(), |command| {
+        let server = process::spawn_server(user.as_ref(), "KILL", &find_pgbouncer(), |command| {
             command.arg("--quiet").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         });
         let pooler = Self { address, server, _directory: directory };
@@ -61,7 +61,7 @@ impl Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
-        process::send_signal(self.server.id(), "TERM");
+        let _ = self.server.kill(); // its clients are gone, or are to be
         let _ = self.server.wait();
     }
 }

@@ -78,11 +78,6 @@ impl Labels {
         Self { shown: labels.iter().take(SHOWN_LABELS).map(|label| cut(label)).collect(), count: labels.len() }
     }
 
-    /// Labels that may be cells.
-    fn hidden(count: usize) -> Self {
-        Self { shown: Vec::new(), count }
-    }
-
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -99,9 +94,6 @@ impl Labels {
 
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.shown.is_empty() {
-            return write!(f, "{} that may be cells", self.count);
-        }
         let shown = self.shown.iter().map(|label| format!("{label:?}")).collect::<Vec<_>>().join(", ");
         f.write_str(&shown)?;
         match self.count - self.shown.len() {
@@ -135,7 +127,7 @@ fn column(label: Option<&str>) -> String {
 /// What the header had beyond and below the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderReport {
-    /// Labels no field asks for; not shown when none of the header is asked for, because then they may be cells.
+    /// Labels no field asks for.
     pub ignored: Labels,
     /// Fields whose label is missing; their cells are NULL, or the field's default.
     pub missing: Labels,
@@ -466,7 +458,8 @@ fn positions(
         positions.push(position);
     }
     let ignored: Vec<String> = header.iter().filter(|label| labels.contains_key(label.as_str())).cloned().collect();
-    if !missing.is_empty() && pipeline.drift.missing_columns == MissingColumns::Fail {
+    // With no label of its own it is no header of this pipeline, but a record, or a page that tells of an error.
+    if !may_show || (!missing.is_empty() && pipeline.drift.missing_columns == MissingColumns::Fail) {
         let alike = missing.iter().filter_map(|wanted| Some((wanted.clone(), like(wanted, header)?))).collect();
         return Err(PlanError::MissingLabels {
             missing,
@@ -475,9 +468,9 @@ fn positions(
         });
     }
     if !ignored.is_empty() && pipeline.drift.new_columns == NewColumns::Fail {
-        return Err(PlanError::NewLabels { labels: if may_show { ignored } else { Vec::new() } });
+        return Err(PlanError::NewLabels { labels: ignored });
     }
-    report.ignored = if may_show { Labels::new(&ignored) } else { Labels::hidden(ignored.len()) };
+    report.ignored = Labels::new(&ignored);
     report.missing = Labels::new(&missing);
     Ok(positions)
 }

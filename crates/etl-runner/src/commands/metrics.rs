@@ -153,6 +153,7 @@ mod tests {
             exit: Exit::Failed,
             concerns_all: false,
             may_pass: false,
+            comes_first: false,
             load: Some(3),
         };
         let line = line(&report(failed), Uuid::nil(), 0).unwrap();

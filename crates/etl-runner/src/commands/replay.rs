@@ -141,7 +141,7 @@ fn failure(error: ReplayError, file: &PipelineFile, context: &Context) -> Failur
                     "name the pipeline it was loaded by".into()
                 }
                 Obstacle::Upsert => format!("mend the object itself; {reload}"),
-                Obstacle::TableGone | Obstacle::NoFormat => reload,
+                Obstacle::TableGone | Obstacle::NoFormat | Obstacle::OtherColumn { .. } => reload,
                 _ => format!("`etl-runner show {load}` says more"),
             };
             let exit = match obstacle {

@@ -243,8 +243,7 @@ async fn run_task(
             for (store, key) in files {
                 let glob = Glob::literal(key.as_str());
                 let report = etl_runner::run::run(database, store, pipeline, &glob, options, &observer).await?;
-                let hopeless =
-                    report.loads.iter().any(|load| matches!(load.outcome, Outcome::Failed { concerns_all: true, .. }));
+                let hopeless = report.loads.iter().any(|load| load.outcome.ends_run(pipeline.target.mode));
                 append(&mut whole, report);
                 if hopeless {
                     whole.stopped_early = files.last().is_some_and(|(_, last)| last != key);
@@ -538,7 +537,15 @@ mod tests {
     }
 
     fn failed(exit: Exit) -> Outcome {
-        Outcome::Failed { error: "e".into(), help: Vec::new(), exit, concerns_all: false, may_pass: false, load: None }
+        Outcome::Failed {
+            error: "e".into(),
+            help: Vec::new(),
+            exit,
+            concerns_all: false,
+            may_pass: false,
+            comes_first: false,
+            load: None,
+        }
     }
 
     fn ended(outcomes: Vec<Outcome>, stopped_early: bool) -> Ended {

@@ -41,7 +41,7 @@ pub use shape::{
 pub use sqlite::{Sqlite, SqliteLoad, SqliteMerge, SqliteRows, can_be_made};
 pub use url::{ConfigError, DatabaseConfig, DatabaseUrl, Given, PostgresUrl, SecretText};
 
-use crate::ledger::{LoadRow, LoadState, NewLoad, RejectLine, StoredReject, Timestamp, Totals};
+use crate::ledger::{LoadRow, LoadState, NewLoad, ObjectVersion, RejectLine, StoredReject, Timestamp, Totals};
 
 /// A failed load keeps this many rejects, and so many bytes of them: enough to see what is wrong, small enough that a
 /// hopeless file cannot fill the ledger.
@@ -239,6 +239,15 @@ impl Database {
     /// The ledger's rows of these objects in this table: the live load and the newest row of each version.
     pub async fn look_up(&mut self, table: &TableName, objects: &[String]) -> Result<Vec<LoadRow>, DatabaseError> {
         either!(self, inner => inner.look_up(table, objects).await)
+    }
+
+    /// The load of the newest object that is upserted into the table, if it is newer than this one and another one.
+    pub async fn newer_upsert(
+        &mut self,
+        table: &TableName,
+        object: &ObjectVersion,
+    ) -> Result<Option<i64>, DatabaseError> {
+        either!(self, inner => inner.newer_upsert(table, object).await)
     }
 
     /// Begins a load: its ledger row stands, uncommitted, and what it replaces is marked.

@@ -632,9 +632,11 @@ fn of_a_thousand_columns_nobody_asked_for_the_first_are_named() {
     sandbox.write("loose.toml", text.replace("primaryKey = [\"id\"]\n", "").as_bytes());
     sandbox.note("a file without a header: what stands in its place may be cells");
     sandbox.sqlite("drop table item");
-    for command in ["run loose.toml --object items/2.csv --reload", "show 2"] {
-        let answer = sandbox.ok(command);
-        assert!(!answer.stdout.contains("secret") && !answer.stdout.contains("1717"), "{}", answer.stdout);
+    for (command, code) in [("run loose.toml --object items/2.csv --reload", 3), ("show 2", 0)] {
+        let answer = sandbox.run(command);
+        assert_eq!(answer.code, code, "{}", answer.stderr);
+        let said = format!("{}{}", answer.stdout, answer.stderr);
+        assert!(!said.contains("secret") && !said.contains("1717"), "{said}");
     }
     sandbox.golden("many-columns");
 }

@@ -454,7 +454,7 @@ fn two_runners_racing_load_once() {
 
 #[test]
 fn stopped_by_a_signal_it_says_what_stays() {
-    let case = Case::new(4);
+    let case = Case::new(10);
     let child = case.until_a_split_is_in();
     assert!(Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();

@@ -569,3 +569,71 @@ fn check_names_the_rights_an_upsert_needs() {
     assert_eq!(notes.rows(), "1 A 2, 2 b 2");
     notes.database.psql(&format!("drop owned by \"{role}\"; drop role \"{role}\""));
 }
+
+#[test]
+fn a_changed_object_that_is_older_than_another_does_not_win_either() {
+    let notes = Notes::new(EVENT, UPSERT);
+    let second = std::time::Duration::from_secs(1);
+    let start = std::time::SystemTime::now() - 100 * second;
+    let write = |name: &str, note: &str, seconds: u32| {
+        let path = notes.folder.path(name);
+        std::fs::write(&path, format!("id,note\n1,{note}\n")).unwrap();
+        std::fs::File::open(path).unwrap().set_modified(start + seconds * second).unwrap();
+        notes.etl_runner(&["run", "events.toml", name])
+    };
+    assert!(write("a.csv", "first", 1).status.success());
+    assert!(write("b.csv", "third", 3).status.success());
+    let output = write("a.csv", "second", 2);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert_eq!(notes.rows(), "1 third 2");
+    assert!(write("a.csv", "fourth", 4).status.success());
+    assert_eq!(notes.rows(), "1 fourth 3");
+}
+
+#[test]
+fn an_object_that_is_tried_again_is_not_overtaken() {
+    let table = "create table event (id bigint primary key, note text, _load_id bigint, _record bigint, \
+                 parent bigint references parent);";
+    let notes = Notes::new(&format!("create table parent (id bigint primary key); {table}"), UPSERT);
+    // A rule makes the first one fail for a reason that is not the object's.
+    notes.database.psql("create rule nothing as on insert to event where new.id = 7 do nothing");
+    for (name, note) in [("1.csv", "old"), ("2.csv", "new")] {
+        std::fs::write(notes.folder.path(name), format!("id,note\n1,{note}\n")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let output = notes.etl_runner(&["run", "events.toml", "1.csv", "2.csv"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(notes.database.psql("select string_agg(object_key, ' ') from aqueduct.load"), "1.csv");
+    notes.database.psql("drop rule nothing on event");
+    let output = notes.etl_runner(&["run", "events.toml", "1.csv", "2.csv"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(notes.database.psql("select note from event"), "new");
+}
+
+#[test]
+fn a_key_of_several_columns_is_found_whatever_the_order_of_letters_is() {
+    let server = Postgres::private(testkit::PostgresOptions::default());
+    let psql = |database: &str, sql: &str| {
+        let url = format!("postgres://postgres@{}/{database}", server.address());
+        let output = Command::new("psql").args(["-X", "-q", "-At", "-d", &url, "-c", sql]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    psql(
+        "postgres",
+        "create database words template template0 encoding 'UTF8' locale_provider icu icu_locale 'en-US' locale 'C'",
+    );
+    psql("words", CI);
+    psql(
+        "words",
+        "create table event (\"item_id\" text collate ci, item2 text, \"Note\" text, primary key (item_id, item2))",
+    );
+    let pipeline = "version = 1\nname = \"events\"\n[source]\npath = \"*.csv\"\n[dialect]\ndelimiter = \",\"\n[schema]\n\
+                    primaryKey = [\"item2\", \"item_id\"]\nfields = [{ name = \"item_id\" }, { name = \"item2\" }, \
+                    { name = \"Note\" }]\n[target]\ntable = \"event\"\nmode = \"upsert\"\nlineage = false\n";
+    let folder = Folder::new(pipeline, "item_id,item2,Note\na,1,x\nA,1,y\na,2,z\n");
+    let output = folder.run(&format!("postgres://postgres@{}/words", server.address()), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(psql("words", "select string_agg(\"Note\", ' ' order by \"Note\") from event"), "y z");
+    assert_eq!(psql("words", "select loaded || ' ' || duplicates from aqueduct.load"), "2 1");
+}

@@ -347,7 +347,7 @@ pub(crate) const KEYS: &[Key] = &[
         "drift.missing_columns",
         Value::Choice(&[choice("null", "The column's values are missing."), choice("fail", "The load stops.")]),
         Default::Toml("\"fail\""),
-        "A field's label is not in the header.",
+        "A field's label is not in the header. A header that has none of them is always refused: it may be a record.",
     ),
     key("target", Value::Table, Default::Toml("{}"), "The table that is loaded."),
     key(

@@ -8,7 +8,7 @@
 use transform::ColumnType;
 use transform::pipeline::Conflict;
 
-use super::super::ddl::{RECORD, type_name};
+use super::super::ddl::{LOAD_ID, RECORD, type_name};
 use super::super::error::{DatabaseError, Doing};
 use super::super::name::quote;
 use super::super::{Dialect, LiveTable, MERGED_INTO, Refusal, RefusalKind, TableName};
@@ -344,9 +344,12 @@ impl PostgresLoad {
         };
         let moved = match moved {
             // Of several rows two are the same to the table, which would take the one for the other without a word where
-            // they come in one by one.
+            // they come in one by one. With lineage it does not, and the rows do not add up in the end.
             Err(DatabaseError::Refused(refusal))
-                if refusal.code == CARDINALITY && first < last && matches!(way.taken, Taken::Updates(_)) =>
+                if refusal.code == CARDINALITY
+                    && first < last
+                    && matches!(way.taken, Taken::Updates(_))
+                    && !way.columns.iter().any(|column| column == LOAD_ID) =>
             {
                 return Err(DatabaseError::SameRow { table: refusal.table });
             }

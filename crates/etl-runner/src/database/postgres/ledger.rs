@@ -244,6 +244,24 @@ impl Postgres {
         Ok(found)
     }
 
+    pub(in super::super) async fn newer_upsert(
+        &mut self,
+        table: &TableName,
+        object: &ObjectVersion,
+    ) -> Result<Option<i64>, DatabaseError> {
+        let query = statement(
+            "select id from aqueduct.load where table_schema = $1 and table_name = $2 and state = 'loaded' \
+             and note ->> 'mode' = 'upsert' and object_uri <> $3 \
+             and last_modified > timestamptz 'epoch' + $4 * interval '1 microsecond' order by last_modified desc limit 1",
+        );
+        let query = query.bind(table.schema()).bind(table.name()).bind(&object.uri);
+        let query = query.bind(object.last_modified.map(|time| time.0));
+        let mut session = self.read(Doing::ReadLedger).await?;
+        let rows = session.rows(query, Doing::ReadLedger).await?;
+        self.done(session).await?;
+        rows.first().map(|row| get(row, "id")).transpose()
+    }
+
     pub(in super::super) async fn record_failure(
         &mut self,
         new: &NewLoad,

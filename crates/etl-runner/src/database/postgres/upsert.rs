@@ -111,10 +111,10 @@ impl Session {
              join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace \
              where i.indrelid = $1::oid and i.indisunique and i.indisvalid and i.indimmediate \
                 and i.indpred is null and i.indexprs is null and k.place <= i.indnkeyatts \
-                and (select array_agg(ka.attname::text order by ka.attname::text) \
+                and (select array_agg(ka.attname::text order by ka.attname::text collate \"C\") \
                     from unnest(i.indkey::smallint[]) with ordinality kk (attnum, place) \
                     join pg_catalog.pg_attribute ka on ka.attrelid = i.indrelid and ka.attnum = kk.attnum \
-                    where kk.place <= i.indnkeyatts) = (select array_agg(name order by name) from unnest($2::text[]) name) \
+                    where kk.place <= i.indnkeyatts) = (select array_agg(name order by name collate \"C\") from unnest($2::text[]) name) \
              order by i.indisprimary desc, i.indexrelid, k.place",
         );
         let query = query.bind(table.oid.map(i64::from)).bind(key);

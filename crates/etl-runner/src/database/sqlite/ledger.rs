@@ -261,6 +261,24 @@ impl Sqlite {
         self.load_rows(built(sql).bind(table.name()).bind(json_list(objects))).await
     }
 
+    pub(in super::super) async fn newer_upsert(
+        &mut self,
+        table: &TableName,
+        object: &ObjectVersion,
+    ) -> Result<Option<i64>, DatabaseError> {
+        let query = statement(
+            "select id from aqueduct_load where table_name = ?1 and state = 'loaded' \
+             and json_extract(note, '$.mode') = 'upsert' and object_uri <> ?2 and last_modified > ?3 \
+             order by last_modified desc limit 1",
+        );
+        let query = query.bind(table.name()).bind(&object.uri);
+        let query = query.bind(object.last_modified.map(|time| time.to_string()));
+        let mut session = self.session(Doing::ReadLedger).await?;
+        let rows = session.rows(query, Doing::ReadLedger).await?;
+        self.keep(session);
+        rows.first().map(|row| get(row, "id")).transpose()
+    }
+
     pub(in super::super) async fn record_failure(
         &mut self,
         new: &NewLoad,
