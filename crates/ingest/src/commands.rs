@@ -54,7 +54,12 @@ pub(crate) fn run(config: &Config, terminal: Terminal) -> Result<Exit, Failure> 
 fn read_pipeline(path: &Path) -> Result<Pipeline, Failure> {
     let fail = |error: io::Error| Failure::no_pipeline_file(path, &error);
     let mut bytes = Vec::new();
-    fs::File::open(path).map_err(fail)?.take(PIPELINE_READ).read_to_end(&mut bytes).map_err(fail)?;
+    let file = fs::File::open(path).map_err(fail)?;
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        // What is wrong with a pipeline file is shown by its lines. Of another file they may be anybody's data.
+        return Err(fail(io::Error::other("its name does not end in .toml")));
+    }
+    file.take(PIPELINE_READ).read_to_end(&mut bytes).map_err(fail)?;
     let text = String::from_utf8(bytes).map_err(|_| fail(io::Error::other("it is not UTF-8 text")))?;
     let pipeline = Pipeline::parse(&text).map_err(|problems| Failure::pipeline(path, &text, &problems))?;
     match pipeline.source.path.parse::<Glob>() {

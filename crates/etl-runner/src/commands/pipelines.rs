@@ -64,6 +64,11 @@ fn read_text(path: &Path) -> Result<String, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(path)),
         Err(error) => return Err(unreadable(&error)),
     };
+    if !meta.is_dir() && !is_pipeline(path) {
+        // What is wrong with a pipeline file is shown by its lines. Of another file they may be anybody's data.
+        let message = format!("{name} is no pipeline file, whose name ends in .toml");
+        return Err(Failure::usage(message, "the pipeline file comes first, a file with data behind it"));
+    }
     if meta.is_dir() {
         let message = format!("{name} is a directory, a pipeline is a file");
         return Err(Failure::usage(message, format!("give its files: {}", path.join("*.toml").display())));

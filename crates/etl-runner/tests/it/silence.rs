@@ -136,6 +136,12 @@ fn no_value_comes_out_on_postgres() {
         room.run(line, 0);
     }
     room.run("rejects replay a.toml out.csv", 1);
+    // Files in each other's places.
+    for line in
+        ["rejects replay out.csv", "rejects replay local.csv a.toml", "check local.csv", "ddl local.csv --postgres"]
+    {
+        room.run(line, 2);
+    }
     room.run("rejects replay a.toml --load 2", 3);
     // A header that is a record.
     room.write("headless.csv", "xyzzy-1,1.5,xyzzy\nxyzzy-2,2.5,xyzzy\n");
