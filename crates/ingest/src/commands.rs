@@ -55,7 +55,7 @@ fn read_pipeline(path: &Path) -> Result<Pipeline, Failure> {
     let fail = |error: io::Error| Failure::no_pipeline_file(path, &error);
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(fail)?;
-    if path.extension().is_none_or(|extension| extension != "toml") {
+    if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) {
         // What is wrong with a pipeline file is shown by its lines. Of another file they may be anybody's data.
         return Err(fail(io::Error::other("its name does not end in .toml")));
     }

@@ -177,6 +177,7 @@ fn a_mistake_in_the_pipeline_file_is_shown_where_it_is() {
         .run(&["upload", "good.csv", "--pipeline", "unknown.toml", "--store", "store"])
         .run(&["check", "good.csv", "--pipeline", "bytes.toml"])
         .run(&["check", "good.csv", "--pipeline", "people.tml"])
+        .run(&["check", "good.csv", "--pipeline", "good.csv"])
         .is("wrong_pipeline");
 }
 
