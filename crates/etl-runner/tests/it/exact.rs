@@ -118,17 +118,21 @@ impl Folder {
     }
 }
 
+/// A record's cells as SQL.
+pub(crate) fn literals(record: &Record) -> String {
+    let cells = record.iter().map(|cell| cell.as_ref().map_or("null".into(), |cell| format!("'{cell}'")));
+    cells.collect::<Vec<_>>().join(", ")
+}
+
 /// The records PostgreSQL takes when each is inserted alone.
 fn taken_one_by_one(oracle: &TestDatabase, records: &[Record], mood: bool) {
     let mut script = String::new();
     for (number, record) in (1..).zip(records) {
-        let values: Vec<String> =
-            record.iter().map(|cell| cell.as_ref().map_or("null".into(), |cell| format!("'{cell}'"))).collect();
         let mood = if mood { ", mood" } else { "" };
         script.push_str(&format!(
             "insert into event (id, code, amount, parent, quantity, slot, note{mood}, _load_id, _record) \
              values ({}, 1, {number});\n",
-            values.join(", ")
+            literals(record)
         ));
     }
     oracle.psql(&format!("\\set ON_ERROR_STOP off\n{script}"));

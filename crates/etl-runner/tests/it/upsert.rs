@@ -11,7 +11,7 @@ use testkit::{Postgres, Random, TestDatabase};
 
 use crate::exact::{
     EVENT, FIELDS, Folder, ID_AND_NOTE, REJECTS, ROWS, Record, TABLE, assert_rejects_are_the_records, assert_same, csv,
-    numbers, pipeline, records, sqlite_lines,
+    literals, numbers, pipeline, records, sqlite_lines,
 };
 use crate::text;
 
@@ -31,12 +31,10 @@ fn upserted_one_by_one(oracle: &TestDatabase, records: &[(u64, &Record)], load: 
     let set: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
     let mut script = String::from("\\set ON_ERROR_STOP off\n");
     for (number, record) in records {
-        let values: Vec<String> =
-            record.iter().map(|cell| cell.as_ref().map_or("null".into(), |cell| format!("'{cell}'"))).collect();
         script.push_str(&format!(
             "insert into event (id, {}) values ({}, {load}, {number}) on conflict (id) do update set {};\n",
             columns.join(", "),
-            values.join(", "),
+            literals(record),
             set.join(", ")
         ));
     }

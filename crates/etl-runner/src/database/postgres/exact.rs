@@ -33,11 +33,11 @@ pub struct CopyRows {
 /// How rows are told apart; the same for all segments of a load.
 #[derive(Debug)]
 pub struct PostgresWay {
-    pub(super) columns: Vec<String>,
+    columns: Vec<String>,
     pub(super) format: CopyFormat,
     taken: Taken,
     /// Where `_record` stands among the columns, from 1, if the table gives it back.
-    pub(super) record: Option<usize>,
+    record: Option<usize>,
     /// Makes the table of staged rows.
     pub(super) staging: String,
     /// Copies into it.
@@ -126,7 +126,8 @@ impl PostgresWay {
     fn insert(&self, leaves_out: bool) -> String {
         let values = (1..=self.columns.len()).map(|place| self.value(place)).collect::<Vec<_>>().join(", ");
         let otherwise = match &self.taken {
-            // No two staged rows have the same key by then, so their order makes no difference.
+            // Read as they lie, which is in the order of `n`: nothing was put in since the duplicates went. Sorting a
+            // million rows would cost more than all else here.
             Taken::Updates(clause) => clause,
             Taken::LeftOut if leaves_out => " order by n on conflict do nothing",
             Taken::Refused | Taken::LeftOut => " order by n",
