@@ -114,6 +114,14 @@ pub struct ObjectVersion {
     pub last_modified: Option<Timestamp>,
 }
 
+impl ObjectVersion {
+    /// Whether the store says that both are the same bytes. A listing of S3 knows no version ids, only etags.
+    fn is_same_version(&self, other: &Self) -> bool {
+        let same_etag = self.etag.is_some() && self.etag == other.etag && self.size == other.size;
+        self.version == other.version || same_etag
+    }
+}
+
 /// Which earlier loads of the table give way to this one. They are marked `replaced` in its transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Replaces {
@@ -419,8 +427,7 @@ pub enum Standing<'a> {
 pub fn standing<'a>(history: &'a [LoadRow], object: &ObjectVersion, pipeline_hash: &str) -> Standing<'a> {
     let rows = || history.iter().filter(|row| row.object.uri == object.uri);
     if let Some(live) = rows().find(|row| row.state == LoadState::Loaded) {
-        let same_etag = object.etag.is_some() && object.etag == live.object.etag && object.size == live.object.size;
-        if live.object.version == object.version || same_etag {
+        if object.is_same_version(&live.object) {
             return Standing::Loaded { load: live, pipeline_changed: live.pipeline_hash != pipeline_hash };
         }
         let older =
@@ -430,7 +437,7 @@ pub fn standing<'a>(history: &'a [LoadRow], object: &ObjectVersion, pipeline_has
     if let Some(unfinished) = rows().find(|row| row.state == LoadState::Loading) {
         return Standing::Unfinished(unfinished);
     }
-    let latest = rows().filter(|row| row.object.version == object.version).max_by_key(|row| row.id);
+    let latest = rows().filter(|row| object.is_same_version(&row.object)).max_by_key(|row| row.id);
     match latest {
         None => Standing::New,
         Some(row) => match row.state {

@@ -24,6 +24,9 @@ const NAMED_ALREADY_LOADED: usize = 20;
 /// Live loads looked at to find out whether their table is still the one they went into.
 const LOOKED_AT: u32 = 1_000;
 
+/// Objects beyond those that are asked for which may wait to be dropped, two pages of a listing.
+const SPARE: usize = 2_000;
+
 /// Names of a listing that are no objects; so many of them are named.
 const SHOWN_PASSED_OVER: usize = 5;
 
@@ -37,7 +40,7 @@ pub struct Options {
     pub since: Option<SystemTime>,
     /// Everything but the database.
     pub dry_run: bool,
-    /// At most so many objects.
+    /// Load at most so many objects; what is left alone takes no place of another.
     pub limit: Option<usize>,
     /// Threads that transform.
     pub workers: usize,
@@ -90,6 +93,8 @@ pub struct RunReport {
     pub left_out: u64,
     /// Names below the prefix that are no objects: symbolic links, unreadable files.
     pub unreadable: u64,
+    /// How many of those names are directories that could not be listed, so that objects may be missing.
+    pub unlisted: u64,
     /// The first of those names, each with the reason.
     pub passed_over: Vec<String>,
     /// In the order they were tried. Of the objects loaded before, the first ones are named.
@@ -228,6 +233,7 @@ pub async fn run(
         options,
         observer,
         patience,
+        tries: 0,
         report: RunReport { pipeline: pipeline.name.clone(), table: table.to_string(), ..RunReport::default() },
     };
     let chosen = run.choose(glob).await?;
@@ -263,6 +269,8 @@ struct Run<'a> {
     options: &'a Options,
     observer: Observer<'a>,
     patience: Patience,
+    /// How often a load was begun.
+    tries: u64,
     report: RunReport,
 }
 
@@ -289,32 +297,58 @@ impl Run<'_> {
                     continue;
                 }
                 let version = object_version(self.store, &object);
-                match standing(&history, &version, self.target.pipeline_hash) {
+                let left_alone = match standing(&history, &version, self.target.pipeline_hash) {
                     Standing::Loaded { load, pipeline_changed } if !self.options.reload => {
                         let gone = table.and_then(|table| table.gone_since(load));
                         self.already_loaded(&object, load, pipeline_changed, gone);
+                        continue;
                     }
-                    _ => {
-                        let of_object = history.iter().filter(|row| row.object.uri == version.uri).cloned();
-                        chosen.push(Chosen { history: of_object.collect(), listed: object });
+                    Standing::Failed(_) | Standing::Undone(_) | Standing::Older { .. } => !self.options.reload,
+                    Standing::Changed { .. } => {
+                        let on_change = self.target.pipeline.source.on_change;
+                        matches!(on_change, OnChange::Ignore | OnChange::Fail) && !self.options.reload
                     }
-                }
+                    Standing::Loaded { .. } | Standing::New | Standing::Replaced(_) | Standing::Unfinished(_) => false,
+                };
+                let history = history.iter().filter(|row| row.object.uri == version.uri).cloned().collect();
+                chosen.push(Chosen { history, listed: object, left_alone });
             }
+            self.leave_out(&mut chosen, SPARE);
         }
+        self.leave_out(&mut chosen, 0);
         self.report.unreadable = lister.skipped_count();
+        self.report.unlisted = lister.unlisted_count();
         self.report.passed_over = passed_over(&lister);
-        chosen.sort_by(|a, b| (a.listed.last_modified, &a.listed.key).cmp(&(b.listed.last_modified, &b.listed.key)));
-        if self.target.pipeline.target.mode == Mode::Replace && chosen.len() > 1 {
-            self.report.left_out += chosen.len() as u64 - 1;
-            chosen.drain(..chosen.len() - 1);
-        }
-        if let Some(limit) = self.options.limit
-            && chosen.len() > limit
-        {
-            self.report.left_out += (chosen.len() - limit) as u64;
-            chosen.truncate(limit);
-        }
         Ok(chosen)
+    }
+
+    /// Sorts by age and drops what cannot come to a load any more, so that few objects are in memory where few are asked
+    /// for. `spare` more than those may stay, which saves sorting.
+    fn leave_out(&mut self, chosen: &mut Vec<Chosen>, spare: usize) {
+        let most = match self.target.pipeline.target.mode {
+            Mode::Replace => Some(1),
+            Mode::Append => self.options.limit,
+            // Which ones are too old for a load, only a closer look tells.
+            Mode::Upsert => None,
+        };
+        let is_full = most.is_some_and(|most| chosen.len() > most + spare);
+        if !is_full && spare > 0 {
+            return;
+        }
+        chosen.sort_by(|a, b| (a.listed.last_modified, &a.listed.key).cmp(&(b.listed.last_modified, &b.listed.key)));
+        let Some(most) = most else { return };
+        let before = chosen.len();
+        if self.target.pipeline.target.mode == Mode::Replace {
+            // Only the newest object counts.
+            chosen.drain(..before.saturating_sub(most));
+        } else {
+            let mut loads = 0;
+            chosen.retain(|object| {
+                loads += usize::from(!object.left_alone);
+                object.left_alone || loads <= most
+            });
+        }
+        self.report.left_out += (before - chosen.len()) as u64;
     }
 
     fn already_loaded(
@@ -346,7 +380,13 @@ impl Run<'_> {
     async fn load_all(&mut self, chosen: Vec<Chosen>) -> Result<(), RunError> {
         let count = chosen.len();
         let gone = if count > 0 && !self.options.reload { self.table_gone().await? } else { None };
+        let mut loads = 0;
         for (index, object) in chosen.into_iter().enumerate() {
+            if !object.left_alone && self.options.limit.is_some_and(|limit| loads >= limit) {
+                self.report.left_out += 1;
+                continue;
+            }
+            let tries = self.tries;
             let report = match gone {
                 Some((load, what)) => self.judged(&object.listed, Outcome::failed(&self.table_error(load, what), None)),
                 None => self.load_patiently(object).await?,
@@ -354,6 +394,7 @@ impl Run<'_> {
             // What ails the network, the credentials or the database ails the next object too.
             let hopeless = report.outcome.ends_run(self.target.pipeline.target.mode);
             self.end(report);
+            loads += usize::from(self.tries > tries);
             if hopeless && index + 1 < count {
                 self.report.stopped_early = true;
                 break;
@@ -416,7 +457,7 @@ impl Run<'_> {
 
     /// What the ledger said when the object was listed is good enough to decide by: the load's transaction looks again,
     /// under a lock, whether another runner was faster.
-    async fn load_one(&mut self, Chosen { listed, history }: Chosen) -> Result<LoadReport, RunError> {
+    async fn load_one(&mut self, Chosen { listed, history, .. }: Chosen) -> Result<LoadReport, RunError> {
         // A listing of S3 knows no version ids; this look does, and pins what is read.
         let object = match self.store.head(&listed.key).await {
             Ok(object) => object,
@@ -446,6 +487,7 @@ impl Run<'_> {
             unfinished,
             in_splits: &self.options.in_splits,
         };
+        self.tries += 1;
         let report = load(self.database, &task, &advance).await;
         self.options.in_splits.store(false, Ordering::SeqCst);
         Ok(report)
@@ -674,6 +716,8 @@ struct Chosen {
     listed: ObjectMeta,
     /// The ledger's rows of it.
     history: Vec<LoadRow>,
+    /// By all the listing tells it comes to no load, and takes nobody's place.
+    left_alone: bool,
 }
 
 enum Decision {

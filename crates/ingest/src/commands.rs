@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use ingest::check::{self, CheckError};
 use ingest::generate::{self, Summary};
 use ingest::key::Keys;
-use ingest::local::{self, LocalError, Skipped};
+use ingest::local::{self, Found, LocalError, LocalFile, Skipped};
 use ingest::upload::{Compress, Input, Options, Outcome, Step, UploadError, Uploader, Watch};
 use objects::{Compression, Decompressed, Glob, Limits, ReadAhead, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -174,7 +174,7 @@ fn upload(args: &config::Upload, terminal: Terminal) -> Result<Exit, Failure> {
 #[derive(Default)]
 struct Chosen {
     inputs: Vec<Input>,
-    /// Arguments that stand for nothing.
+    /// Arguments that stand for nothing, and directories that could not be listed.
     missing: Vec<(PathBuf, LocalError)>,
     skipped: Vec<Skipped>,
 }
@@ -196,6 +196,7 @@ fn choose(args: &config::Upload) -> Result<Chosen, Failure> {
             Ok(found) => {
                 chosen.inputs.extend(found.files.into_iter().map(Input::File));
                 chosen.skipped.extend(found.skipped);
+                chosen.missing.extend(found.unlisted);
             }
             Err(error) => chosen.missing.push((path.clone(), error)),
         }
@@ -491,22 +492,18 @@ fn check(args: &config::Check, terminal: Terminal) -> Result<Exit, Failure> {
     let mut entries = Vec::new();
     let mut skipped = Vec::new();
     for argument in &args.paths {
-        let paths = match files_to_check(argument) {
-            Ok((paths, left_aside)) => {
-                tell_skipped(terminal, &left_aside);
-                skipped.extend(left_aside);
-                paths
-            }
-            Err(error) => {
-                let failure = Failure::local(&error);
-                failure.screen.show(terminal.err);
-                tally.failures.push(failure.exit);
-                let file = argument.display().to_string();
-                entries.push(CheckEntry { file, report: None, exit: failure.exit.code(), error: Some(failure.screen) });
-                continue;
-            }
-        };
-        for path in paths {
+        let found = files_to_check(argument)
+            .unwrap_or_else(|error| Found { unlisted: vec![(argument.clone(), error)], ..Found::default() });
+        tell_skipped(terminal, &found.skipped);
+        skipped.extend(found.skipped);
+        for (path, error) in found.unlisted {
+            let failure = Failure::local(&error);
+            failure.screen.show(terminal.err);
+            tally.failures.push(failure.exit);
+            let file = path.display().to_string();
+            entries.push(CheckEntry { file, report: None, exit: failure.exit.code(), error: Some(failure.screen) });
+        }
+        for LocalFile { path, .. } in found.files {
             let entry = check_one(&path, &pipeline, args, terminal)?;
             match entry.exit {
                 0 => tally.done += 1,
@@ -532,15 +529,15 @@ fn check(args: &config::Check, terminal: Terminal) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn files_to_check(argument: &Path) -> Result<(Vec<PathBuf>, Vec<Skipped>), LocalError> {
+fn files_to_check(argument: &Path) -> Result<Found, LocalError> {
     if is_stdin(argument) {
-        return Ok((vec![argument.to_owned()], Vec::new()));
+        let stdin = LocalFile { path: argument.to_owned(), name: String::new() };
+        return Ok(Found { files: vec![stdin], ..Found::default() });
     }
     if argument.is_dir() {
         return Err(LocalError::Directory { path: argument.to_owned() });
     }
-    let found = local::find(argument)?;
-    Ok((found.files.into_iter().map(|file| file.path).collect(), found.skipped))
+    local::find(argument)
 }
 
 fn check_one(

@@ -197,6 +197,10 @@ fn local_failure(screen: Screen, error: &LocalError) -> Failure {
             Failure::new(Exit::Failed, left_aside(screen, skipped).help(help))
         }
         LocalError::Pattern { .. } => Failure::new(Exit::Usage, screen),
+        LocalError::TooDeep { .. } => Failure::new(
+            Exit::Failed,
+            screen.help("a loop of mounts? name the directory itself if its files are wanted"),
+        ),
         LocalError::Io { source, .. } => Failure::new(exit_of_io(source), screen),
         _ => Failure::new(Exit::Failed, screen),
     }

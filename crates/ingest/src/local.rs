@@ -2,7 +2,8 @@
 //!
 //! A path that exists is that file, whatever characters are in its name; only a path that does not exist is tried as a
 //! pattern. Below a directory and a pattern, symbolic links, hidden files and files still being written (`.part`,
-//! `.tmp`) are left aside and said so. A link that a person names is followed: they asked for it.
+//! `.tmp`) are left aside and said so. A link that a person names is followed: they asked for it. A directory that may not
+//! be entered fails alone.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -31,6 +32,8 @@ pub struct Found {
     /// In the order of their names.
     pub files: Vec<LocalFile>,
     pub skipped: Vec<Skipped>,
+    /// Directories whose files are not among these, each with the reason.
+    pub unlisted: Vec<(PathBuf, LocalError)>,
 }
 
 /// A file left aside.
@@ -52,7 +55,6 @@ pub enum SkipReason {
     Special,
     /// The name is not UTF-8, and a key has to be.
     NameNotText,
-    TooDeep,
 }
 
 impl Skipped {
@@ -72,7 +74,6 @@ impl SkipReason {
             Self::NotCsv => "not named *.csv, *.csv.gz, *.csv.zst or *.csv.bz2",
             Self::Special => "not a regular file",
             Self::NameNotText => "its name is not UTF-8, and a key has to be; rename it",
-            Self::TooDeep => "too many directories deep",
         }
     }
 }
@@ -95,6 +96,8 @@ pub enum LocalError {
     NoCsv { directory: PathBuf, skipped: Vec<Skipped> },
     #[error("{pattern} is no pattern")]
     Pattern { pattern: String, source: GlobError },
+    #[error("{} is more than {MAX_DEPTH} directories deep", path.display())]
+    TooDeep { path: PathBuf },
     #[error("{action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
@@ -107,7 +110,7 @@ pub fn find(argument: &Path) -> Result<Found, LocalError> {
             require_regular(argument, &meta)?;
             let name = argument.file_name().and_then(OsStr::to_str);
             let name = name.ok_or_else(|| LocalError::NameNotText { path: argument.to_owned() })?.to_owned();
-            Ok(Found { files: vec![LocalFile { path: argument.to_owned(), name }], skipped: Vec::new() })
+            Ok(Found { files: vec![LocalFile { path: argument.to_owned(), name }], ..Found::default() })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
             match argument.to_str() {
@@ -153,7 +156,8 @@ fn require_regular(path: &Path, meta: &fs::Metadata) -> Result<(), LocalError> {
 
 fn find_below(directory: &Path) -> Result<Found, LocalError> {
     let mut found = Found::default();
-    walk(directory, "", 0, MAX_DEPTH, &mut |path, relative| match relative {
+    let mut walk = Walk { max_depth: None, unlisted: Vec::new() };
+    walk.go(directory, "", 0, &mut |path, relative| match relative {
         None => found.skipped.push(Skipped { path: path.to_owned(), reason: SkipReason::NameNotText }),
         Some(_) if !is_csv_name(path) => {
             found
@@ -162,7 +166,8 @@ fn find_below(directory: &Path) -> Result<Found, LocalError> {
         }
         Some(name) => found.take(path, name),
     })?;
-    if found.files.is_empty() {
+    found.unlisted = walk.unlisted;
+    if found.files.is_empty() && found.unlisted.is_empty() {
         return Err(LocalError::NoCsv { directory: directory.to_owned(), skipped: found.skipped });
     }
     Ok(found)
@@ -173,10 +178,11 @@ fn find_matches(pattern: &str) -> Result<Found, LocalError> {
     let stem = glob.prefix().rfind('/').map_or("", |slash| &glob.prefix()[..=slash]);
     let directory = if stem.is_empty() { Path::new(".") } else { Path::new(stem) };
     // `*` never matches a slash, so a pattern without `**` says how deep it can lead.
-    let depth = if pattern.contains("**") { MAX_DEPTH } else { pattern.matches('/').count() };
+    let max_depth = (!pattern.contains("**")).then(|| pattern.matches('/').count());
+    let mut walk = Walk { max_depth, unlisted: Vec::new() };
     let mut found = Found::default();
     let mut nearby = Vec::new();
-    let walked = walk(directory, "", 0, depth, &mut |path, relative| match relative {
+    let walked = walk.go(directory, "", 0, &mut |path, relative| match relative {
         None => found.skipped.push(Skipped { path: path.to_owned(), reason: SkipReason::NameNotText }),
         Some(name) if glob.matches(&format!("{stem}{name}")) => {
             let path = if stem.is_empty() { Path::new(name) } else { path };
@@ -189,7 +195,8 @@ fn find_matches(pattern: &str) -> Result<Found, LocalError> {
         Err(LocalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         walked => walked?,
     }
-    if found.files.is_empty() {
+    found.unlisted = walk.unlisted;
+    if found.files.is_empty() && found.unlisted.is_empty() {
         nearby.sort();
         nearby.truncate(SHOWN_NAMES);
         let (pattern, directory, skipped) = (pattern.to_owned(), directory.to_owned(), found.skipped);
@@ -214,34 +221,51 @@ impl Found {
     }
 }
 
-/// Everything below `directory` that is no directory, in the order of names; `None` for a name that is not UTF-8.
-/// Links to directories are handed on like files, hidden directories are handed on and not entered.
-fn walk(
-    directory: &Path,
-    below: &str,
-    depth: usize,
-    max_depth: usize,
-    visit: &mut impl FnMut(&Path, Option<&str>),
-) -> Result<(), LocalError> {
-    let fail = |source| LocalError::Io { action: "list", path: directory.to_owned(), source };
-    let mut entries = fs::read_dir(directory).map_err(fail)?.collect::<Result<Vec<_>, _>>().map_err(fail)?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        let file_name = entry.file_name();
-        let Some(name) = file_name.to_str() else {
-            visit(&path, None);
-            continue;
-        };
-        let relative = format!("{below}{name}");
-        // The type of the entry itself, never of what a link points to.
-        if !entry.file_type().map_err(fail)?.is_dir() {
-            visit(&path, Some(&relative));
-        } else if depth < max_depth && !name.starts_with('.') {
-            walk(&path, &format!("{relative}/"), depth + 1, max_depth, visit)?;
+/// A way through the directories below one.
+struct Walk {
+    /// How deep somebody asked to go; `None` is everywhere.
+    max_depth: Option<usize>,
+    /// Directories below the first that could not be entered.
+    unlisted: Vec<(PathBuf, LocalError)>,
+}
+
+impl Walk {
+    /// Everything below `directory` that is no directory, in the order of names; `None` for a name that is not UTF-8.
+    /// Links to directories are handed on like files, hidden directories are handed on and not entered.
+    fn go(
+        &mut self,
+        directory: &Path,
+        below: &str,
+        depth: usize,
+        visit: &mut impl FnMut(&Path, Option<&str>),
+    ) -> Result<(), LocalError> {
+        let fail = |source| LocalError::Io { action: "list", path: directory.to_owned(), source };
+        if depth > MAX_DEPTH {
+            return Err(LocalError::TooDeep { path: directory.to_owned() });
         }
+        let mut entries = fs::read_dir(directory).map_err(fail)?.collect::<Result<Vec<_>, _>>().map_err(fail)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let file_name = entry.file_name();
+            let Some(name) = file_name.to_str() else {
+                visit(&path, None);
+                continue;
+            };
+            let relative = format!("{below}{name}");
+            // The type of the entry itself, never of what a link points to.
+            if !entry.file_type().map_err(fail)?.is_dir() {
+                visit(&path, Some(&relative));
+            } else if self.max_depth.is_none_or(|max| depth < max)
+                && !name.starts_with('.')
+                && let Err(error) = self.go(&path, &format!("{relative}/"), depth + 1, visit)
+            {
+                // The others are still to be had.
+                self.unlisted.push((path, error));
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn skip_by_name(path: &Path) -> Option<SkipReason> {
@@ -249,9 +273,7 @@ fn skip_by_name(path: &Path) -> Option<SkipReason> {
     if name.starts_with('.') {
         return Some(SkipReason::Hidden);
     }
-    let unfinished = [".part", ".partial", ".tmp", ".crdownload", ".filepart"];
-    let lower = name.to_ascii_lowercase();
-    unfinished.iter().any(|ending| lower.ends_with(ending)).then_some(SkipReason::Unfinished)
+    objects::is_unfinished(name).then_some(SkipReason::Unfinished)
 }
 
 fn is_csv_name(path: &Path) -> bool {
@@ -384,6 +406,18 @@ mod tests {
         std::os::unix::fs::symlink(tree.path().join("a.csv"), tree.path().join("latest.csv")).unwrap();
         assert_eq!(names(&find(&tree.path().join("latest.csv")).unwrap()), ["latest.csv"]);
         assert!(matches!(find(Path::new("/dev/zero")), Err(LocalError::NotAFile { kind: "a device", .. })));
+    }
+
+    #[test]
+    fn what_is_too_deep_is_told_and_the_others_are_taken() {
+        let deep = |levels: usize| "d/".repeat(levels) + "x.csv";
+        let tree = tree(&["a.csv", &deep(64), &deep(65)]);
+        let (below, pattern) = (tree.path().to_owned(), tree.path().join("**/*.csv"));
+        for found in [find(&below).unwrap(), find(&pattern).unwrap()] {
+            assert_eq!(names(&found), ["a.csv".to_owned(), deep(64)]);
+            let [(path, LocalError::TooDeep { .. })] = found.unlisted.as_slice() else { panic!("{found:?}") };
+            assert_eq!(path, &tree.path().join("d/".repeat(65)));
+        }
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl DirectoryStore {
         Walk {
             root: Arc::clone(&self.root),
             path: self.path.clone(),
+            unfinished_too: is_unfinished(&glob.to_string()),
             glob: glob.clone(),
             levels: Vec::new(),
             started: false,
@@ -299,6 +300,17 @@ fn time_of(nanoseconds: i128) -> SystemTime {
     second.and_then(|second| second.checked_add(rest)).unwrap_or(epoch)
 }
 
+/// Whether a file's name says that somebody is still writing it: browsers, FTP clients and careful programs give it its
+/// own name only when it is whole.
+pub fn is_unfinished(name: &str) -> bool {
+    const ENDINGS: [&str; 5] = [".part", ".partial", ".tmp", ".crdownload", ".filepart"];
+    let ends_in = |ending: &str| {
+        let begin = name.len().checked_sub(ending.len());
+        begin.and_then(|begin| name.get(begin..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
+    };
+    ENDINGS.into_iter().any(ends_in)
+}
+
 async fn blocking<T: Send + 'static>(
     action: &'static str,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -358,6 +370,8 @@ pub(crate) struct Walk {
     root: Arc<OwnedFd>,
     path: PathBuf,
     glob: Glob,
+    /// The pattern itself ends as the name of an unfinished file does.
+    unfinished_too: bool,
     levels: Vec<Level>,
     started: bool,
 }
@@ -367,13 +381,39 @@ struct Level {
     directory: OwnedFd,
     /// Empty, or the keys' common start up to and with the slash.
     prefix: String,
-    entries: std::vec::IntoIter<Entry>,
+    names: Names,
 }
 
-#[derive(Debug)]
-struct Entry {
-    name: String,
-    is_directory: bool,
+/// The names of one directory that matter, in key order: a directory has its slash and sorts as the keys below it do.
+/// One text holds them all, because there may be a million.
+#[derive(Debug, Default)]
+struct Names {
+    text: String,
+    /// Where each name begins, and its length; the next one is the last.
+    places: Vec<(usize, usize)>,
+}
+
+impl Names {
+    fn add(&mut self, name: &str, is_directory: bool) {
+        let start = self.text.len();
+        self.text.push_str(name);
+        if is_directory {
+            self.text.push('/');
+        }
+        self.places.push((start, self.text.len() - start));
+    }
+
+    fn sort(&mut self) {
+        let Self { text, places } = self;
+        let name = |&(start, length): &(usize, usize)| &text[start..start + length];
+        places.sort_unstable_by(|one, other| name(other).cmp(name(one)));
+    }
+
+    /// The next name, with a slash if it is a directory's.
+    fn next(&mut self) -> Option<&str> {
+        let (start, length) = self.places.pop()?;
+        Some(&self.text[start..start + length])
+    }
 }
 
 impl Walk {
@@ -391,13 +431,13 @@ impl Walk {
         while page.len() < PAGE {
             let depth = self.levels.len();
             let Some(level) = self.levels.last_mut() else { break };
-            let Some(entry) = level.entries.next() else {
+            let Some(name) = level.names.next() else {
                 self.levels.pop();
                 continue;
             };
-            let key = format!("{}{}", level.prefix, entry.name);
-            if entry.is_directory {
-                let opened = open_directory(&level.directory, &entry.name);
+            if let Some(name) = name.strip_suffix('/') {
+                let key = format!("{}{name}", level.prefix);
+                let opened = open_directory(&level.directory, name);
                 if depth >= MAX_DEPTH {
                     skips.add(key, SkipReason::TooDeep);
                     continue;
@@ -410,7 +450,8 @@ impl Walk {
                     Err(_) => skips.add(key, SkipReason::Unreadable),
                 }
             } else {
-                match rustix::fs::statat(&level.directory, &entry.name, AtFlags::SYMLINK_NOFOLLOW) {
+                let key = format!("{}{name}", level.prefix);
+                match rustix::fs::statat(&level.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                         FileType::RegularFile => page.push(object_of(key, &stat)),
                         FileType::Symlink => skips.add(key, SkipReason::SymbolicLink),
@@ -424,11 +465,10 @@ impl Walk {
         Ok(page)
     }
 
-    /// The names of one directory that matter, in key order: a directory sorts as the keys below it do, with its slash.
     fn read_level(&self, directory: OwnedFd, prefix: String, skips: &mut Skips) -> Result<Level, Errno> {
-        let mut entries = Vec::new();
-        let mut names = Dir::read_from(&directory)?;
-        while let Some(found) = names.read() {
+        let mut names = Names::default();
+        let mut listing = Dir::read_from(&directory)?;
+        while let Some(found) = listing.read() {
             let found = found?;
             let bytes = found.file_name().to_bytes();
             if bytes == b"." || bytes == b".." {
@@ -462,6 +502,8 @@ impl Walk {
                 Some(SkipReason::Hidden)
             } else if !is_directory && kind != FileType::RegularFile {
                 Some(SkipReason::NotAFile)
+            } else if !is_directory && !self.unfinished_too && is_unfinished(&name) {
+                Some(SkipReason::Unfinished)
             } else {
                 None
             };
@@ -469,12 +511,11 @@ impl Walk {
                 // A hidden directory is nobody's data; naming each `.git` would only be noise.
                 Some(SkipReason::Hidden) if is_directory => {}
                 Some(reason) => skips.add(key, reason),
-                None => entries.push(Entry { name: name.into_owned(), is_directory }),
+                None => names.add(&name, is_directory),
             }
         }
-        let sort_key = |entry: &Entry| if entry.is_directory { format!("{}/", entry.name) } else { entry.name.clone() };
-        entries.sort_by_cached_key(sort_key);
-        Ok(Level { directory, prefix, entries: entries.into_iter() })
+        names.sort();
+        Ok(Level { directory, prefix, names })
     }
 }
 

@@ -34,7 +34,7 @@ mod url;
 pub use binary::refuse_binary;
 pub use compression::{Compression, Decompressed, Limits};
 pub use content::ContentHash;
-pub use directory::DirectoryStore;
+pub use directory::{DirectoryStore, is_unfinished};
 pub use error::{Cause, DecompressError, StoreError};
 pub use fingerprint::{Fingerprint, Fingerprinter, Fingerprinting};
 pub use glob::{Glob, GlobError};

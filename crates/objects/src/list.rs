@@ -39,6 +39,8 @@ pub enum SkipReason {
     NotAFile,
     #[error("name starts with a dot")]
     Hidden,
+    #[error("still being written, by its name")]
+    Unfinished,
     #[error("name is not UTF-8")]
     NotUtf8,
     #[error("name holds a backslash")]
@@ -54,11 +56,25 @@ pub enum SkipReason {
 pub(crate) struct Skips {
     shown: Vec<Skipped>,
     count: u64,
+    unlisted: u64,
+}
+
+impl SkipReason {
+    /// Whether nobody can tell how many objects the name stands for.
+    fn hides_objects(self) -> bool {
+        match self {
+            Self::Unreadable | Self::TooDeep => true,
+            Self::SymbolicLink | Self::NotAFile | Self::Hidden | Self::Unfinished | Self::NotUtf8 | Self::Backslash => {
+                false
+            }
+        }
+    }
 }
 
 impl Skips {
     pub(crate) fn add(&mut self, name: impl Into<String>, reason: SkipReason) {
         self.count += 1;
+        self.unlisted += u64::from(reason.hides_objects());
         if self.shown.len() < MAX_SKIPPED_SHOWN {
             self.shown.push(Skipped { name: name.into(), reason });
         }
@@ -100,5 +116,10 @@ impl Lister {
     /// How many names were passed over so far.
     pub fn skipped_count(&self) -> u64 {
         self.skips.count
+    }
+
+    /// How many of those are directories that could not be listed, so that objects may be missing.
+    pub fn unlisted_count(&self) -> u64 {
+        self.skips.unlisted
     }
 }

@@ -105,7 +105,12 @@ impl Aws {
 
     /// Stores an object and gives its version id, when the bucket keeps versions.
     pub fn put_object(&self, bucket: &str, key: &str, body: &[u8]) -> Option<String> {
-        let answer = self.s3("PUT", &object_path(bucket, key), &[], body);
+        self.put_object_with(bucket, key, &[], body)
+    }
+
+    /// The same with headers of its own, such as `Content-Encoding`.
+    pub fn put_object_with(&self, bucket: &str, key: &str, headers: &[(&str, String)], body: &[u8]) -> Option<String> {
+        let answer = self.s3("PUT", &object_path(bucket, key), headers, body);
         answer.expect_success("put an object");
         answer.header("x-amz-version-id").map(str::to_owned)
     }

@@ -20,7 +20,7 @@ pub enum PlanError {
         missing: Vec<String>,
         /// All labels; none when no field asks for any of them, because then they may be cells of a file without a header.
         header: Vec<String>,
-        /// Missing labels beside those of the header that differ in case or in blanks around them only.
+        /// Missing labels beside those of the header that differ in case, in blanks around them, or to a program only.
         alike: Vec<(String, String)>,
     },
     #[error("the header names {} more than once (columns {first} and {second})", column(label.as_deref()))]
@@ -47,7 +47,15 @@ impl PlanError {
         let mut help: Vec<String> = alike
             .iter()
             .take(SHOWN_LABELS)
-            .map(|(_, found)| format!("the header has {}; names are compared exactly", shown(found)))
+            .map(|(wanted, found)| match plain(wanted) == plain(found) {
+                true => format!("the header has {}; names are compared exactly", shown(found)),
+                false => format!(
+                    "the header has {}, which only looks alike: it is {} there, and {} in the pipeline",
+                    shown(found),
+                    code_points(found),
+                    code_points(wanted)
+                ),
+            })
             .collect();
         if !header.is_empty() {
             help.push(format!("the header has: {}", Labels::new(header)));
@@ -425,11 +433,31 @@ fn span_of(text: &str, block: &str, scratch: &mut Vec<u8>) -> Span {
     Span::scratch(start, text.len())
 }
 
-/// The label that was meant, when it differs in case or in blanks around it only.
+/// The label that was meant, when it differs in case or in blanks around it only, or looks the same to a person.
 fn like(wanted: &str, header: &[String]) -> Option<String> {
-    let plain = |label: &str| label.trim().to_lowercase();
-    let wanted = plain(wanted);
-    header.iter().find(|label| plain(label) == wanted).cloned()
+    let by = |same: fn(&str) -> String| {
+        let wanted = same(wanted);
+        header.iter().find(|label| same(label) == wanted).cloned()
+    };
+    by(plain).or_else(|| by(look))
+}
+
+fn plain(label: &str) -> String {
+    label.trim().to_lowercase()
+}
+
+/// What labels that look the same have in common, by Unicode's table of confusable characters (UTS #39), and without the
+/// characters that nobody sees.
+fn look(label: &str) -> String {
+    let invisible = |char: &char| matches!(char, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2064}' | '\u{FEFF}');
+    let seen: String = plain(label).chars().filter(|char| !invisible(char)).collect();
+    unicode_security::skeleton(&seen).collect()
+}
+
+/// With the number of each character beyond ASCII in its place.
+fn code_points(label: &str) -> String {
+    let point = |char: char| if char.is_ascii() { char.to_string() } else { format!("<U+{:04X}>", u32::from(char)) };
+    cut(label).chars().map(point).collect()
 }
 
 /// The position of each field's label in the header.

@@ -256,14 +256,25 @@ async fn run_task(
 }
 
 fn append(whole: &mut RunReport, part: RunReport) {
-    let RunReport { pipeline, table, matched, already_loaded, left_out, unreadable, passed_over, loads, stopped_early } =
-        part;
+    let RunReport {
+        pipeline,
+        table,
+        matched,
+        already_loaded,
+        left_out,
+        unreadable,
+        unlisted,
+        passed_over,
+        loads,
+        stopped_early,
+    } = part;
     whole.pipeline = pipeline;
     whole.table = table;
     whole.matched += matched;
     whole.already_loaded += already_loaded;
     whole.left_out += left_out;
     whole.unreadable += unreadable;
+    whole.unlisted += unlisted;
     whole.passed_over.extend(passed_over);
     whole.loads.extend(loads);
     whole.stopped_early |= stopped_early;
@@ -289,6 +300,9 @@ fn exit_of(ended: &[Ended]) -> Exit {
             Err(failure) => failures.push(failure.exit),
             Ok(report) if report.stopped_early => return last_exit(report),
             Ok(report) => {
+                if report.unlisted > 0 {
+                    failures.push(Exit::SomeFailed);
+                }
                 for load in &report.loads {
                     match load.outcome {
                         Outcome::Failed { exit, .. } => failures.push(exit),
@@ -477,7 +491,7 @@ impl<'a> Watch<'a> {
                 }
                 Screen::warning(format!("{names} in the store are no objects and were passed over"))
                     .details(shown.join("\n"))
-                    .help("symbolic links are not followed; hidden and unreadable files are left out")
+                    .help("symbolic links are not followed; hidden files and those still being written are left out")
                     .show(self.context.terminal.err);
             }
         }

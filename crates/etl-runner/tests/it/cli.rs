@@ -985,6 +985,29 @@ fn one_file_that_may_not_be_read_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_directory_that_may_not_be_entered_is_told_and_the_others_are_loaded() {
+    let mut sandbox = Sandbox::on(Postgres::database());
+    sandbox.item_pipeline("");
+    let text = String::from_utf8(fs::read(sandbox.path("items.toml")).unwrap()).unwrap();
+    sandbox.write("items.toml", text.replace("items/*.csv", "items/**/*.csv").as_bytes());
+    for (name, id) in [("a/1", 1), ("b/2", 2), ("c/3", 3)] {
+        sandbox.put(&format!("items/{name}.csv"), format!("id,price\n{id},1.50\n").as_bytes());
+    }
+    let closed = sandbox.path(".aqueduct/store/items/b");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    sandbox.unprivileged();
+    for run in ["run items.toml", "run items.toml"] {
+        let answer = sandbox.run(run);
+        assert_eq!(answer.code, 5, "what is below it may be new: {}", answer.stderr);
+        assert!(answer.stderr.contains("items/b: directory is not readable"), "{}", answer.stderr);
+        assert_eq!(sandbox.state()[0], "public.item: 2 rows");
+    }
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.ok("run items.toml");
+    assert_eq!(sandbox.state()[0], "public.item: 3 rows");
+}
+
+#[test]
 fn help_says_what_there_is() {
     let mut sandbox = Sandbox::new();
     for command in [

@@ -1,6 +1,8 @@
 //! Hostile and broken inputs, from the file to the table: what is right is loaded, what is wrong is a reject or fails the
 //! load, and nothing is lost or altered without a word.
 
+mod files;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -40,12 +42,14 @@ pub(crate) const ROTTEN: &str = "id,name,born\n1,Ana\n0,Wei,\n,Zoë,\n4,Noah,200
 pub(crate) struct Room {
     directory: TempDir,
     env: Vec<(String, String)>,
+    unprivileged: bool,
 }
 
 impl Room {
     /// With `people.toml` in it.
     pub(crate) fn new() -> Self {
-        let room = Self { directory: tempfile::tempdir().expect("make a directory"), env: Vec::new() };
+        let room =
+            Self { directory: tempfile::tempdir().expect("make a directory"), env: Vec::new(), unprivileged: false };
         room.with("people.toml", PIPELINE)
     }
 
@@ -87,9 +91,23 @@ impl Room {
         found
     }
 
+    /// From here on as a user whom file permissions bind.
+    pub(crate) fn unprivileged(&mut self) {
+        let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("open it");
+        open(self.directory.path(), 0o777);
+        let copy = self.path("ingest");
+        fs::copy(env!("CARGO_BIN_EXE_ingest"), &copy).expect("copy the program");
+        open(&copy, 0o755);
+        self.unprivileged = true;
+    }
+
     /// Run in this directory, with nothing of the machine's environment that could change what it does.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ingest"));
+        let program = if self.unprivileged { self.path("ingest") } else { env!("CARGO_BIN_EXE_ingest").into() };
+        let mut command = Command::new(program);
+        if self.unprivileged && fs::metadata("/proc/self").expect("Linux").uid() == 0 {
+            command.uid(65_534);
+        }
         command.args(args).current_dir(self.directory.path()).env_clear().stdin(Stdio::null());
         command.env("HOME", self.directory.path()).env("AWS_EC2_METADATA_DISABLED", "true");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));

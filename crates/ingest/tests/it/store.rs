@@ -1,7 +1,8 @@
 //! A directory and S3 get the same objects.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,21 @@ fn outcomes(output: &Output) -> Vec<String> {
     let document: serde_json::Value = serde_json::from_str(text(&output.stdout)).expect("a document");
     let files = document["files"].as_array().expect("files");
     files.iter().map(|file| file["outcome"].as_str().expect("an outcome").to_owned()).collect()
+}
+
+#[test]
+fn a_directory_that_may_not_be_entered_fails_alone() {
+    let mut room = Room::new().with("in/a.csv", GOOD).with("in/closed/b.csv", GOOD).with("in/z/c.csv", GOOD);
+    fs::set_permissions(room.path("in/closed"), Permissions::from_mode(0o000)).expect("close it");
+    room.unprivileged();
+    let output = room.ingest(&["upload", "in", "--store", "store", "--json"]);
+    assert_eq!(code(&output), 5, "{}", text(&output.stderr));
+    assert_eq!(outcomes(&output), ["failed", "uploaded", "uploaded"]);
+    assert!(text(&output.stderr).contains("error: list in/closed"), "{}", text(&output.stderr));
+    let output = room.ingest(&["check", "in/**/*.csv", "--pipeline", "people.toml"]);
+    assert_eq!(code(&output), 5, "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout).matches("2 records").count(), 2, "{}", text(&output.stdout));
+    fs::set_permissions(room.path("in/closed"), Permissions::from_mode(0o755)).expect("open it");
 }
 
 #[test]

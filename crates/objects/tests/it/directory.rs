@@ -82,6 +82,7 @@ async fn names_we_do_not_read_are_reported() {
     fs::write(world.path().join(".git/x.csv"), "id\n").unwrap();
     let pipe = world.path().join("pipe.csv");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let _listener = std::os::unix::net::UnixListener::bind(world.path().join("socket.csv")).unwrap();
     assert_eq!(world.keys("**").await, ["good.csv"]);
     assert_eq!(
         skipped(&world, "**/*.csv").await,
@@ -90,6 +91,7 @@ async fn names_we_do_not_read_are_reported() {
             ("back\\slash.csv".into(), SkipReason::Backslash),
             ("bad\u{FFFD}.csv".into(), SkipReason::NotUtf8),
             ("pipe.csv".into(), SkipReason::NotAFile),
+            ("socket.csv".into(), SkipReason::NotAFile),
         ]
     );
     assert_eq!(world.list(&Glob::literal(".hidden.csv")).await.len(), 1, "unless it is named");
@@ -103,6 +105,68 @@ async fn names_we_do_not_read_are_reported() {
     assert!(error.to_string().contains("is a directory"), "{error}");
     let error = world.store.put("good.csv/below.csv", Upload::stream("test", &b"id\n"[..])).await.unwrap_err();
     assert!(matches!(error, StoreError::NotADirectory { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_still_being_written_by_its_name_waits_until_it_has_its_own() {
+    let world = World::new(Kind::Directory).await;
+    world.put("a.csv", b"id\n").await;
+    let unfinished = ["b.csv.part", "c.csv.TMP", "d.csv.filepart", "e.csv.partial", "f.csv.crdownload"];
+    for name in unfinished {
+        fs::write(world.path().join(name), "id\n1").unwrap();
+    }
+    world.put("part.csv", b"id\n").await;
+    assert_eq!(world.keys("*.csv*").await, ["a.csv", "part.csv"]);
+    assert_eq!(skipped(&world, "*.csv*").await, unfinished.map(|name| (name.into(), SkipReason::Unfinished)));
+    fs::rename(world.path().join("b.csv.part"), world.path().join("b.csv")).unwrap();
+    assert_eq!(world.keys("*.csv*").await, ["a.csv", "b.csv", "part.csv"]);
+    // Somebody who asks for them by name gets them.
+    assert_eq!(world.keys("*.csv.filepart").await, ["d.csv.filepart"]);
+    assert_eq!(world.list(&Glob::literal("e.csv.partial")).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_two_names_is_two_objects() {
+    let world = World::new(Kind::Directory).await;
+    world.put("a.csv", b"id\n1\n").await;
+    fs::hard_link(world.path().join("a.csv"), world.path().join("b.csv")).unwrap();
+    let objects = world.list(&"*.csv".parse().unwrap()).await;
+    assert_eq!(objects.len(), 2);
+    for object in &objects {
+        assert_eq!(world.read(object).await.unwrap().0, b"id\n1\n");
+    }
+    // Writing one anew leaves the other as it was.
+    world.put("b.csv", b"id\n2\n").await;
+    assert_eq!(fs::read(world.path().join("a.csv")).unwrap(), b"id\n1\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_in_the_future_or_before_1970_is_only_a_time() {
+    let world = World::new(Kind::Directory).await;
+    let in_2100 = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(4_102_444_800);
+    let in_1965 = std::time::SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(157_766_400);
+    for (name, time) in [("future.csv", in_2100), ("past.csv", in_1965)] {
+        world.put(name, b"id\n").await;
+        fs::File::options().write(true).open(world.path().join(name)).unwrap().set_modified(time).unwrap();
+        let object = world.store.head(name).await.unwrap();
+        assert_eq!(object.last_modified, time);
+        assert_eq!(world.read(&object).await.unwrap().0, b"id\n");
+    }
+    assert_eq!(world.keys("*.csv").await, ["future.csv", "past.csv"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_are_entered_to_a_depth_and_what_is_deeper_is_told() {
+    let world = World::new(Kind::Directory).await;
+    world.put("z.csv", b"id\n").await;
+    let deep = |levels: usize| "d/".repeat(levels);
+    world.put(&format!("{}x.csv", deep(63)), b"id\n").await;
+    world.put(&format!("{}y.csv", deep(64)), b"id\n").await;
+    assert_eq!(world.keys("**/*.csv").await, [format!("{}x.csv", deep(63)), "z.csv".into()]);
+    assert_eq!(skipped(&world, "**/*.csv").await, [(deep(64).trim_end_matches('/').into(), SkipReason::TooDeep)]);
+    let mut lister = world.store.list(&"**/*.csv".parse().unwrap());
+    while lister.next_page().await.unwrap().is_some() {}
+    assert_eq!(lister.unlisted_count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Broken networks, refusing services, missing things: what a person reads, and what is tried again.
 
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Read};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use objects::{Glob, READ_AHEAD, S3Settings, Store, StoreError, Upload};
 use testkit::{Aws, Direction, Proxy};
 
-use crate::world::{content, open, read_all, settings};
+use crate::world::{answer, answering, content, open, read_all, settings};
 
 /// A bucket with one object, seen through a proxy.
 async fn through_proxy(bytes: &[u8]) -> (Proxy, Store, String) {
@@ -195,32 +195,8 @@ async fn an_endpoint_nobody_listens_on_is_named_and_worth_another_try() {
 
 /// Answers every request alike. The emulator refuses nobody, so refusals are spelled out as S3 documents them.
 fn refusing(status: &'static str, headers: &'static str, code: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
     let body = format!("<Error><Code>{code}</Code><Message>{code} it is</Message></Error>");
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let body = body.clone();
-            std::thread::spawn(move || {
-                let mut request = Vec::new();
-                let mut chunk = [0; 4096];
-                while !request.windows(4).any(|window| window == b"\r\n\r\n") {
-                    match stream.read(&mut chunk) {
-                        Ok(length @ 1..) => request.extend_from_slice(&chunk[..length]),
-                        _ => return,
-                    }
-                }
-                let body = if request.starts_with(b"HEAD") { "" } else { &body };
-                let length = body.len();
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
-                );
-            });
-        }
-    });
-    format!("http://{address}")
+    answering(move |request| answer(status, headers, if request.starts_with("HEAD") { b"" } else { body.as_bytes() }))
 }
 
 async fn list_error(endpoint: &str) -> StoreError {

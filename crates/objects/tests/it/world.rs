@@ -1,7 +1,9 @@
 //! A store of its own for each test: a bucket of the emulator, or a temporary directory.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
 
 use objects::{Glob, ObjectMeta, ObjectReader, ReadSummary, S3Settings, Store, StoreError, StoreUrl, Upload, Uploaded};
 use tempfile::TempDir;
@@ -95,6 +97,38 @@ pub(crate) async fn read_all(mut reader: ObjectReader) -> Result<(Vec<u8>, ReadS
     })
     .await
     .unwrap()
+}
+
+/// A service of the test's own: for the head of each request the bytes that are sent back before the connection closes.
+pub(crate) fn answering(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, answer) = (stream.unwrap(), Arc::clone(&answer));
+            std::thread::spawn(move || {
+                let mut request = Vec::new();
+                let mut chunk = [0; 4096];
+                while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+                    match stream.read(&mut chunk) {
+                        Ok(length @ 1..) => request.extend_from_slice(&chunk[..length]),
+                        _ => return,
+                    }
+                }
+                // A client that has heard enough is gone by now.
+                let _ = stream.write_all(&answer(&String::from_utf8_lossy(&request)));
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+/// An answer with a body whose length it says, and `headers`, each with its line end.
+pub(crate) fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
+    [head.as_bytes(), body].concat()
 }
 
 /// Bytes that no two places share, so that a piece out of place shows.
