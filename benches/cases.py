@@ -422,6 +422,39 @@ def sqlite(bench):
                rounds)
 
 
+def hostile(bench):
+    """Files made to be slow: ten times the bytes take no more than ten times as long, and a cell of a megabyte little."""
+    pipeline = bench.folder / "hostile.toml"
+    names = ", ".join(f'{{ name = "{kind}", type = "{kind}" }}' for kind in data.TYPES)
+    pipeline.write_text('version = 1\nname = "hostile"\n[source]\npath = "*.csv"\n[dialect]\ndelimiter = ","\n[schema]\n'
+                        f'fields = [{{ name = "text", clean = [{{ regex = "(x+)+y", with = "z" }}] }}, {names}]\n'
+                        "[errors]\nlimit = { rows = 1000000000 }\n")
+
+    def check(what, path):
+        def run(contestant):
+            said = (bench.folder / "output.txt").read_text(errors="replace")
+            if "records" not in said:
+                raise Lost(f"{contestant.name} of {what} counted nothing: {said[-300:]}")
+        command = [INGEST, "check", path, "--pipeline", pipeline, "--limit", "1"]
+        return lambda name: Contestant(name, command, lambda: None, run, bare_environment())
+
+    header = ",".join(("text", *data.TYPES)) + "\n"
+    for what, unit in data.SLOW.items():
+        contestants = []
+        for megabytes, name in ((100, OURS), (10, "aqueduct, 10 MB")):
+            path = bench.folder / f"hostile-{megabytes}.csv"
+            with open(path, "w") as file:
+                file.write(header)
+                for _ in range(megabytes):
+                    file.write(unit * (1_000_000 // len(unit)))
+            contestants.append(check(what, bench.folder / path.name)(name))
+        yield Case("hostile", f"100 MB of {what}", contestants, 100, "MB", None, ("aqueduct, 10 MB",), min(3, bench.rounds))
+    path = bench.folder / "hostile-cells.csv"
+    cells = data.long_cells(path, header)
+    yield Case("hostile", "cells of a megabyte, three of each type", [check("long cells", path)(OURS)], cells, "cells", None,
+               (), min(3, bench.rounds))
+
+
 def digest(path):
     sums = hashlib.sha256()
     with open(path, "rb") as source:
@@ -481,5 +514,5 @@ def s3(bench):
 
 
 CASES = {function.__name__: function for function in (
-    plain, transform, create, parallel, dirty, small, sqlite, conflict, upsert, wide, quoted, gz, shuffled, s3, huge)}
+    plain, transform, create, parallel, dirty, small, sqlite, conflict, upsert, wide, quoted, hostile, gz, shuffled, s3, huge)}
 USUAL = ("plain", "transform", "create", "parallel", "dirty", "small", "sqlite")

@@ -53,6 +53,24 @@ WIDE = Shape("wide", (("id", "bigint"), *(
 QUOTED = Shape("quoted", (("id", "bigint"), ("subject", "text"), ("body", "text"), ("author", "text"), ("written", "date")))
 
 
+TYPES = ("integer", "number", "date", "datetime", "boolean")
+# What a naive parser is slow at, and the bytes it is made of.
+SLOW = {"blank lines": "\n", "commas": ",", "quotes": '"', "quotes, each on a line": '"\n', "open quotes": 'x,"\n'}
+
+
+def long_cells(path, header):
+    """Cells of a megabyte which a type has to refuse, or a pattern with nested repetition has to search; gives how many."""
+    cells = {"text": "x", "integer": "9", "number": "1.", "date": "2026-", "datetime": "2026-01-01T", "boolean": "true"}
+    places = header.strip().split(",")
+    with open(path, "w") as file:
+        file.write(header)
+        for name, piece in cells.items():
+            cell = piece * (1_000_000 // len(piece))
+            row = ",".join(cell if name == place else "" for place in places)
+            file.write((row + "\n") * 3)
+    return 3 * len(cells)
+
+
 def pipeline(shape):
     """A pipeline file for a shape that has none in this directory."""
     def field(name, kind):

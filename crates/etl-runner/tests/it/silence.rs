@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use testkit::{Aws, Postgres};
+use testkit::{Aws, Direction, Postgres, Proxy, Random};
 
 use crate::text;
 
@@ -150,6 +150,56 @@ fn no_value_comes_out_on_postgres() {
     let ledger = "select count(*) from aqueduct.load where load::text like '%xyzzy%'";
     assert_eq!(database.psql(ledger), "0");
     assert!(room.said > 100_000, "{} bytes of output prove little", room.said);
+}
+
+#[test]
+fn no_value_comes_out_when_things_break() {
+    let database = Postgres::database();
+    database.psql(TABLE);
+    let address = database.url().split('@').nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
+    let proxy = Proxy::to(address.parse().unwrap());
+    let bucket = Aws::shared().bucket();
+    let mut environment = Aws::shared().env();
+    environment.retain(|(name, _)| *name != "AWS_SECRET_ACCESS_KEY");
+    // The word is the secret key, too, and the password of a URL that is wrong.
+    environment.push(("AWS_SECRET_ACCESS_KEY", WORD.repeat(8)));
+    environment.push(("DATABASE_URL", proxy.url(database.url())));
+    environment.push(("AQUEDUCT_STORE", format!("s3://{bucket}")));
+    let mut room = Room::new(&environment);
+    room.write("a.toml", pipeline("append", "reject").replace("rows = 100 ", "rows = 10000000 "));
+    // Two splits and more, and the last record has the key of the first.
+    let mut large = String::from("id,amount,day,mail,kind,short,json,mood,note\n");
+    for number in 0.. {
+        if large.len() > 17 << 20 {
+            break;
+        }
+        let bad = if number % 1_000 == 999 { "xyzzy" } else { "1.5" };
+        large.push_str(&format!(
+            "xyzzy-{number},{bad},01.02.2026,xyzzy@example.com,a,xyzzy,{{}},ok,{}\n",
+            "xyzzy".repeat(40)
+        ));
+    }
+    Aws::shared().put_object(&bucket, "cut.csv", large.as_bytes());
+    let mut random = Random::new(11);
+    for connections in [1, 3] {
+        for _ in 0..4 {
+            database.psql("truncate secret; drop schema if exists aqueduct cascade");
+            proxy.pass();
+            proxy.cut_after(Direction::ToServer, 200_000 + random.below(8 << 20));
+            room.run(&format!("run a.toml --parallel {connections}"), 75);
+        }
+    }
+    proxy.pass();
+    large.push_str("xyzzy-1,1.5,01.02.2026,xyzzy@example.com,a,xyzzy,{},ok,xyzzy\n");
+    database.psql("truncate secret; drop schema if exists aqueduct cascade");
+    Aws::shared().put_object(&bucket, "cut.csv", large.as_bytes());
+    room.run("run a.toml --parallel 2 --retry-for 60s", 0);
+    assert_eq!(database.psql("select count(*) from aqueduct.reject where code = 'primary-key'"), "1");
+    // Nothing listens there.
+    room.environment.push(("DATABASE_URL".into(), format!("postgres://someone:{WORD}@127.0.0.1:1/nowhere")));
+    room.run("run a.toml", 75);
+    room.environment.push(("DATABASE_URL".into(), format!("postgres://someone:{WORD}@127.0.0.1:port/nowhere")));
+    room.run("run a.toml", 2);
 }
 
 #[test]
