@@ -39,7 +39,7 @@ fn pipeline(name: &str, more: &str) -> String {
 /// All that anybody can see of the tables and of the ledger, line by line, without numbers of loads.
 const SEEN: &str = r"
 select 'row|' || t.name || '|' || coalesce(l.object_key, '?') || '|' || t._record || '|' || t.id || '|' || t.amount || '|'
-    || replace(t.note, E'\n', '/')
+    || case when length(t.note) > 100 then left(t.note, 20) || length(t.note) else replace(t.note, E'\n', '/') end
 from (select 'event' as name, * from event union all select 'price', * from price union all select 'state', * from state) t
 left join aqueduct.load l on l.id = t._load_id;
 select 'reject|' || l.table_name || '|' || l.object_key || '|' || r.record
@@ -99,7 +99,11 @@ impl Record {
     }
 
     fn row(&self, table: &str, key: &str, number: u64) -> String {
-        let (amount, note) = (self.amount.as_deref().unwrap_or_default(), self.note.replace('\n', "/"));
+        let amount = self.amount.as_deref().unwrap_or_default();
+        let note = match self.note.get(..20).filter(|_| self.note.len() > 100) {
+            Some(start) => format!("{start}{}", self.note.len()),
+            None => self.note.replace('\n', "/"),
+        };
         format!("row|{table}|{key}|{number}|{}|{amount}|{note}", self.id)
     }
 
@@ -232,6 +236,8 @@ struct Work {
     after: Model,
     /// The object it reads, to be overwritten meanwhile.
     object: Option<String>,
+    /// It is done split by split, each a transaction of its own.
+    in_splits: bool,
 }
 
 impl World {
@@ -322,7 +328,8 @@ impl World {
     }
 
     fn work(&mut self) -> Work {
-        match self.random.below(12) {
+        match self.random.below(13) {
+            12 => self.load_in_splits(),
             0..3 => self.load_new(),
             3..5 => self.change(),
             5..7 => self.upsert(),
@@ -344,7 +351,25 @@ impl World {
         self.put(&key, &if gzip { compressed(&content) } else { content });
         let mut after = self.model.clone();
         after.events.insert(key.clone(), records);
-        Work { what: "load", arguments: words("run event.toml"), after, object: Some(key) }
+        Work { what: "load", arguments: words("run event.toml"), after, object: Some(key), in_splits: false }
+    }
+
+    /// An object large enough for two splits, of few records, because all of them are looked at after each round.
+    fn load_in_splits(&mut self) -> Work {
+        self.objects += 1;
+        let base = self.objects * 1_000_000;
+        let record = |n: u64| Record {
+            id: base + n,
+            amount: (n % 40 != 7).then(|| format!("{n}.50")),
+            note: format!("a long note of {n:05} {}", "x".repeat(20_000)),
+        };
+        let records: Vec<Record> = (0..900).map(record).collect();
+        let key = format!("event/{:04}.csv", self.objects);
+        self.put(&key, csv(&records).as_bytes());
+        let mut after = self.model.clone();
+        after.events.insert(key, records);
+        let arguments = words("run event.toml --parallel 3");
+        Work { what: "splits", arguments, after, object: None, in_splits: true }
     }
 
     fn change(&mut self) -> Work {
@@ -355,7 +380,7 @@ impl World {
         self.put(&key, &if key.ends_with(".gz") { compressed(&content) } else { content });
         let mut after = self.model.clone();
         after.events.insert(key.clone(), records);
-        Work { what: "change", arguments: words("run event.toml"), after, object: None }
+        Work { what: "change", arguments: words("run event.toml"), after, object: None, in_splits: false }
     }
 
     fn upsert(&mut self) -> Work {
@@ -368,7 +393,7 @@ impl World {
         self.put(&key, csv(&records).as_bytes());
         let mut after = self.model.clone();
         after.upsert(&key, &records);
-        Work { what: "upsert", arguments: words("run price.toml"), after, object: None }
+        Work { what: "upsert", arguments: words("run price.toml"), after, object: None, in_splits: false }
     }
 
     fn replace(&mut self) -> Work {
@@ -379,7 +404,7 @@ impl World {
         self.put(&key, csv(&records).as_bytes());
         let mut after = self.model.clone();
         after.state = Some((key, records));
-        Work { what: "replace", arguments: words("run state.toml"), after, object: None }
+        Work { what: "replace", arguments: words("run state.toml"), after, object: None, in_splits: false }
     }
 
     /// All rejects of an object mended, each with an id of its own.
@@ -396,7 +421,13 @@ impl World {
         std::fs::write(self.path("mended.csv"), lines).unwrap();
         let mut after = self.model.clone();
         after.events.insert(key, records);
-        Work { what: "replay", arguments: words("rejects replay event.toml mended.csv"), after, object: None }
+        Work {
+            what: "replay",
+            arguments: words("rejects replay event.toml mended.csv"),
+            after,
+            object: None,
+            in_splits: false,
+        }
     }
 
     fn undo(&mut self) -> Work {
@@ -404,7 +435,13 @@ impl World {
         let mut after = self.model.clone();
         after.events.remove(&key);
         after.undone.insert(key.clone(), records);
-        Work { what: "undo", arguments: words(&format!("undo {}", self.load_of(&key))), after, object: None }
+        Work {
+            what: "undo",
+            arguments: words(&format!("undo {}", self.load_of(&key))),
+            after,
+            object: None,
+            in_splits: false,
+        }
     }
 
     fn reload(&mut self) -> Work {
@@ -422,6 +459,7 @@ impl World {
             arguments: words(&format!("run event.toml --reload --object {key}")),
             after,
             object: None,
+            in_splits: false,
         }
     }
 }
@@ -464,13 +502,14 @@ enum Fault {
     Racing,
     Overwritten,
     ClockOff,
+    ClockSteps,
     StoreCut,
     StoreSlow,
     TruncatedObject,
 }
 
 impl Fault {
-    const OF_ALL: [Self; 9] = [
+    const OF_ALL: [Self; 10] = [
         Self::Killed,
         Self::Killed,
         Self::CutToServer,
@@ -480,6 +519,7 @@ impl Fault {
         Self::FrozenWhileOthersGoOn,
         Self::Racing,
         Self::ClockOff,
+        Self::ClockSteps,
     ];
     const OF_BUCKETS: [Self; 2] = [Self::StoreCut, Self::StoreSlow];
 }
@@ -510,8 +550,9 @@ impl World {
                 struck.outputs.push(ends(child));
             }
             Fault::CutToServer | Fault::CutToClient => {
+                let reach = if work.in_splits { 18 << 20 } else { 120_000 };
                 let (direction, bytes) = match fault {
-                    Fault::CutToServer => (Direction::ToServer, self.random.below(120_000)),
+                    Fault::CutToServer => (Direction::ToServer, self.random.below(reach)),
                     _ => (Direction::ToClient, self.random.below(8_000)),
                 };
                 self.proxy.cut_after(direction, bytes);
@@ -559,6 +600,27 @@ impl World {
                 command.current_dir(self.folder.path()).stdin(Stdio::null());
                 struck.outputs.push(command.output().unwrap());
             }
+            Fault::ClockSteps => {
+                let clock = self.path("clock");
+                let set = |offset: &str| {
+                    let new = self.path("clock.new");
+                    std::fs::write(&new, offset).unwrap();
+                    std::fs::rename(new, &clock).unwrap();
+                };
+                set("+0");
+                let mut command = self.command_to(&self.proxy.url(self.database.url()), &work.arguments);
+                command.env("LD_PRELOAD", clock_library()).env("FAKETIME_TIMESTAMP_FILE", &clock);
+                // A step is of the time of day. What waits and times out by another clock does not see it.
+                command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+                let mut child = command.spawn().unwrap();
+                let mut days: i32 = 3;
+                while child.try_wait().unwrap().is_none() {
+                    std::thread::sleep(Duration::from_millis(3));
+                    days = -days - days.signum();
+                    set(&format!("{days:+}d"));
+                }
+                struck.outputs.push(ends(child));
+            }
             Fault::Overwritten => {
                 let key = work.object.as_deref().unwrap();
                 let child = self.start(work);
@@ -601,6 +663,13 @@ impl World {
         }
         struck
     }
+}
+
+/// What shows a process another time of day.
+fn clock_library() -> String {
+    let output = Command::new("faketime").args(["-f", "+0", "sh", "-c", "echo $LD_PRELOAD"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// What was counted over all rounds with one fault.
@@ -697,8 +766,20 @@ fn rounds(seed: u64, count: u64, in_bucket: bool, tallies: &mut BTreeMap<String,
         let expected = work.after.lines();
         let now = seen(&world.database);
         let between = between.map(|model| model.lines());
-        // Whatever happened, it is as if nothing had happened yet, or as if all had.
-        if now != before && now != expected && between.is_none_or(|between| now != between) {
+        if work.in_splits {
+            // Some splits may be in, and nothing that is not of the object.
+            let mut may_be: Lines =
+                before.iter().chain(&expected).map(|(line, count)| (line.clone(), *count)).collect();
+            may_be.extend(now.keys().filter(|line| line.starts_with("left|loading")).map(|line| (line.clone(), 1)));
+            let foreign = beyond(&now, &may_be);
+            let gone = beyond(&before, &now);
+            assert!(
+                foreign.is_empty() && gone.is_empty(),
+                "seed {seed}, round {round}, {fault:?}: {foreign:?} {gone:?}\n{}",
+                said()
+            );
+        } else if now != before && now != expected && between.is_none_or(|between| now != between) {
+            // Whatever happened, it is to be as if nothing had happened yet, or as if all had.
             let wrong = tally.judge(&now, &expected);
             panic!("seed {seed}, round {round}, {} {fault:?}: half of it\n{}\n{}", work.what, wrong.join("\n"), said());
         }
