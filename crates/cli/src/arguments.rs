@@ -1,7 +1,7 @@
 //! The command line, and what a script is told when it is wrong.
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -18,10 +18,11 @@ struct Document {
 /// Reads the command line, or ends the process as clap does: 0 after help, 2 after a mistake. With `--json` among the
 /// arguments a mistake is also a document on stdout. `command` is the program's name.
 pub fn parse<T: Parser>(command: &str) -> T {
-    let error = match T::try_parse() {
+    let mut error = match T::try_parse() {
         Ok(config) => return config,
         Err(error) => error,
     };
+    hide_url(&mut error);
     let is_mistake = error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_mistake && wants_json(std::env::args_os().skip(1)) {
         let document = Document { exit: Exit::Usage.code(), errors: [screen(&error.render().to_string())] };
@@ -29,6 +30,17 @@ pub fn parse<T: Parser>(command: &str) -> T {
         let _ = print_json(command, &document);
     }
     error.exit()
+}
+
+/// A URL that is wrong may hold a password, or a signature.
+fn hide_url(error: &mut clap::Error) {
+    let shown = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => value.split_once("://").map(|(scheme, _)| format!("{scheme}://…")),
+        _ => None,
+    };
+    if let Some(shown) = shown {
+        error.insert(ContextKind::InvalidValue, ContextValue::String(shown));
+    }
 }
 
 fn wants_json(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> bool {

@@ -39,9 +39,9 @@ pub enum LoadError {
     #[error("the table {table} does not fit the pipeline")]
     Shape { table: String, problems: Vec<ShapeProblem> },
     #[error("more than {limit} rejects; the last one counted is record {record} on line {line}")]
-    TooManyRejects { limit: u64, line: u64, record: u64 },
+    TooManyRejects { limit: u64, line: u64, record: u64, only_widths: bool },
     #[error("{rejected} of {read} records rejected, the limit is {limit} %")]
-    TooManyRejectsPercent { limit: f64, read: u64, rejected: u64 },
+    TooManyRejectsPercent { limit: f64, read: u64, rejected: u64, only_widths: bool },
     #[error("no record of the object is kept, and mode = \"replace\" would leave {table} empty")]
     WouldEmpty { table: String, lineage: bool },
     /// The ledger says the rows are there; the table they went into is not.
@@ -242,6 +242,7 @@ impl LoadError {
             Self::Open(OpenError::Encoding { found, .. }) => {
                 vec![format!("write encoding = {:?} under [source] for such objects", found.to_lowercase())]
             }
+            Self::Open(OpenError::Unmarked { found, .. }) => vec![unmarked_help(found)],
             Self::Open(OpenError::Delimiter { found, .. }) => {
                 vec![format!("write delimiter = {:?} under [dialect], or leave the key out", found.to_string())]
             }
@@ -261,10 +262,18 @@ impl LoadError {
                 )]
             }
             Self::Shape { problems, .. } => problems.iter().map(ToString::to_string).collect(),
-            Self::TooManyRejects { .. } | Self::TooManyRejectsPercent { .. } => vec![
-                "`etl-runner rejects list LOAD` shows the first of them".into(),
-                "repair the file, or raise `limit` under [errors], and run again".into(),
-            ],
+            Self::TooManyRejects { only_widths, .. } | Self::TooManyRejectsPercent { only_widths, .. } => {
+                let mut help = vec!["`etl-runner rejects list LOAD` shows the first of them".into()];
+                if *only_widths {
+                    help.push(
+                        "each has too few cells or too many: is the delimiter the right one, and is it a file of this \
+                         table?"
+                            .into(),
+                    );
+                }
+                help.push("repair the file, or raise `limit` under [errors], and run again".into());
+                help
+            }
             Self::WouldEmpty { lineage: true, .. } => {
                 vec!["if it should be empty, undo the load that fills it: `etl-runner loads` lists it".into()]
             }
@@ -322,6 +331,14 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         next = error.source();
     }
     text
+}
+
+/// What to do about text whose encoding shows in its zeros.
+fn unmarked_help(found: &str) -> String {
+    match found {
+        "UTF-32" => "convert it to UTF-8 first, for example with iconv".into(),
+        found => format!("write encoding = {:?} under [source] for such objects", found.to_lowercase()),
+    }
 }
 
 /// The store's own error inside an error of reading.

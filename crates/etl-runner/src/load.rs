@@ -15,7 +15,7 @@ use tracing::debug;
 use transform::csv::{Format, Opened, Position};
 use transform::pipeline::{Errors, Mode};
 use transform::{
-    Code, ColumnType, Discard, HeaderReport, Labels, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally,
+    Code, ColumnType, Discard, Encoding, HeaderReport, Labels, Pipeline, Plan, RejectedRecord, RowRef, RowSink, Tally,
 };
 use uuid::Uuid;
 
@@ -753,8 +753,16 @@ impl Progress {
         }
         if let Some(delimiter) = opened.sniffed() {
             let delimiter = delimiter.to_string();
-            self.notes.push(format!("took {delimiter:?} for the delimiter; name it under [dialect] to be sure"));
+            let splits =
+                if opened.header().is_some_and(|header| header.len() == 1) { ", which splits nothing" } else { "" };
+            self.notes
+                .push(format!("took {delimiter:?} for the delimiter{splits}; name it under [dialect] to be sure"));
             self.note("delimiter_sniffed", delimiter);
+        } else {
+            self.note("delimiter", char::from(opened.grammar().delimiter()).to_string());
+        }
+        if opened.format().encoding() != Encoding::Utf8 {
+            self.note("encoding", opened.format().encoding().name());
         }
         self.note_columns("ignored columns", "ignored_column", &header.ignored);
         self.note_columns("missing columns, loaded as NULL", "missing_column", &header.missing);
@@ -801,7 +809,10 @@ impl Progress {
             Some(all) => all.fetch_add(1, Ordering::Relaxed) + 1,
         };
         match task.target.pipeline.errors.rows_exceeded(rejected) {
-            Some(limit) => Err(LoadError::TooManyRejects { limit, line: reject.line, record: reject.record }),
+            Some(limit) => {
+                let only_widths = self.has_only_widths();
+                Err(LoadError::TooManyRejects { limit, line: reject.line, record: reject.record, only_widths })
+            }
             None => Ok(()),
         }
     }
@@ -820,10 +831,19 @@ impl Progress {
         }
     }
 
+    /// No record was of the header's width, so that it may not be the file's fault.
+    fn has_only_widths(&self) -> bool {
+        let widths = [Code::MissingCell.as_str(), Code::ExtraCell.as_str()];
+        self.totals_by_rule.keys().all(|(code, _)| widths.contains(code))
+    }
+
     pub(crate) fn judge_percent(&self, errors: Errors) -> Result<(), LoadError> {
         let Counts { read, rejected, .. } = self.counts;
         match errors.percent_exceeded(read, rejected) {
-            Some(limit) => Err(LoadError::TooManyRejectsPercent { limit, read, rejected }),
+            Some(limit) => {
+                let only_widths = self.has_only_widths();
+                Err(LoadError::TooManyRejectsPercent { limit, read, rejected, only_widths })
+            }
             None => Ok(()),
         }
     }

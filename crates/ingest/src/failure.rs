@@ -233,6 +233,12 @@ fn content_failure(screen: Screen, error: &CheckError, pipeline: Option<&Path>) 
         CheckError::Open(OpenError::Encoding { found, .. }) => {
             screen.help(format!("set encoding = \"{}\" in [source] of {pipeline}", found.to_ascii_lowercase()))
         }
+        CheckError::Open(OpenError::Unmarked { found: "UTF-32", .. }) => {
+            screen.help("convert it to UTF-8 first, for example with iconv")
+        }
+        CheckError::Open(OpenError::Unmarked { found, .. }) => {
+            screen.help(format!("set encoding = \"{}\" in [source] of {pipeline}", found.to_ascii_lowercase()))
+        }
         CheckError::Open(OpenError::Delimiter { found, .. }) => screen
             .help(format!("set delimiter = {:?} in [dialect] of {pipeline}, or leave the key out", found.to_string())),
         CheckError::Open(OpenError::Header(_)) => {

@@ -16,7 +16,9 @@ pub fn refuse_binary(head: &[u8]) -> Option<&'static str> {
     if head.get(257..262) == Some(b"ustar") {
         return Some("a tar archive; unpack it and give the files inside");
     }
-    is_html(head).then_some("an HTML page, perhaps a login or error page saved by mistake; download the file again")
+    is_markup(head).then_some(
+        "an HTML page or XML, perhaps a login or error page saved by mistake; download the file again, or export it as CSV",
+    )
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,9 +58,9 @@ const SIGNATURES: &[(&[u8], Kind, &str)] = &[
     ),
 ];
 
-fn is_html(head: &[u8]) -> bool {
+fn is_markup(head: &[u8]) -> bool {
     let text = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
-    [&b"<!doctype html"[..], b"<html", b"<head>"]
+    [&b"<!doctype html"[..], b"<html", b"<head>", b"<!--", b"<?xml "]
         .iter()
         .any(|tag| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag)))
 }
@@ -77,6 +79,8 @@ mod tests {
             (b"PK\x03\x04\x14\0", "Excel"),
             (b"\xEF\xBB\xBF \n<!DOCTYPE HTML>", "HTML"),
             (b"<html lang=en>", "HTML"),
+            (b"<!-- saved from url -->\n<html>", "HTML"),
+            (b"<?xml version=\"1.0\"?>\n<Error>", "XML"),
             (b"\x7FELF\x02", "ELF"),
             (b"SQLite format 3\0", "SQLite"),
             (b"\xFD7zXZ\0\0", "xz"),

@@ -61,7 +61,10 @@ pub enum StoreError {
     )]
     NoProfile { profile: String, config: PathBuf, credentials: PathBuf },
     /// Without its value, which may hold a password.
-    #[error("{variable} is no URL; it begins with http:// or https://, such as http://127.0.0.1:9000")]
+    #[error(
+        "{variable} is no URL of a service; it is http:// or https:// and a host, without a user, such as \
+         http://127.0.0.1:9000"
+    )]
     Endpoint { variable: &'static str },
     #[error("AWS refused the credentials ({code}); renew them, and check the clock of this machine")]
     CredentialsRefused { code: String, source: Cause },

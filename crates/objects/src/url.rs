@@ -61,16 +61,16 @@ impl FromStr for StoreUrl {
         if let Some(rest) = text.strip_prefix("s3:")
             && !rest.starts_with("//")
         {
-            return Err(StoreUrlError::NoBucket { text: text.to_owned() });
+            return Err(StoreUrlError::NoBucket { text: without_secrets(text) });
         }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Ok(Self::directory(text));
         };
         match scheme.to_ascii_lowercase().as_str() {
             "s3" => s3_location(text, rest).map(Self),
-            "file" => {
-                file_path(rest).map(Self::directory).ok_or_else(|| StoreUrlError::FileUrl { text: text.to_owned() })
-            }
+            "file" => file_path(rest)
+                .map(Self::directory)
+                .ok_or_else(|| StoreUrlError::FileUrl { text: without_secrets(text) }),
             // A path such as `./a://b` is a path; a scheme has no slash.
             other if other.contains(['/', '.']) => Ok(Self::directory(text)),
             _ => Err(StoreUrlError::UnknownScheme { scheme: scheme.to_owned() }),
@@ -81,16 +81,27 @@ impl FromStr for StoreUrl {
 fn s3_location(text: &str, rest: &str) -> Result<Location, StoreUrlError> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
-        return Err(StoreUrlError::NoBucket { text: text.to_owned() });
+        return Err(StoreUrlError::NoBucket { text: without_secrets(text) });
     }
     // Upper case and underscore are not allowed any more, but buckets of that age still exist.
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(legal) {
-        return Err(StoreUrlError::BucketName { bucket: bucket.to_owned() });
+        let bucket = without_secrets(&format!("s3://{bucket}")).split_off("s3://".len());
+        return Err(StoreUrlError::BucketName { bucket });
     }
     let prefix = prefix.trim_end_matches('/');
     let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
     Ok(Location::S3 { bucket: bucket.to_owned(), prefix })
+}
+
+/// A URL as it may be shown: without user and password, and without a query, which may be a signature.
+pub(crate) fn without_secrets(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) =
+        plain.split_once("://").map_or(("", plain), |(_, rest)| plain.split_at(plain.len() - rest.len()));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let user = authority.rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}{}", &rest[user..])
 }
 
 /// `file:///a%20b` is `/a b`; a host is refused.
@@ -149,6 +160,23 @@ mod tests {
 
     fn s3(bucket: &str, prefix: &str) -> StoreUrl {
         StoreUrl(Location::S3 { bucket: bucket.into(), prefix: prefix.into() })
+    }
+
+    #[test]
+    fn nothing_secret_of_a_url_is_shown() {
+        for (url, shown) in [
+            ("http://user:secret@host:9000/a@b", "http://host:9000/a@b"),
+            ("https://b.s3.amazonaws.com/x?X-Amz-Signature=secret", "https://b.s3.amazonaws.com/x"),
+            ("http://secret@u@host", "http://host"),
+            ("s3:bucket", "s3:bucket"),
+            ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+        for wrong in ["s3://user:secret@bucket/x", "s3:u:secret@x?y=secret", "file://u:secret@host/x"] {
+            let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();
+            assert!(!error.contains("secret@") && !error.contains("=secret"), "{error}");
+        }
     }
 
     #[test]

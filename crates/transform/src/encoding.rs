@@ -27,6 +27,9 @@ impl Encoding {
             Some(Self::Utf16Le)
         } else if encoding == encoding_rs::UTF_16BE {
             Some(Self::Utf16Be)
+        } else if encoding == encoding_rs::X_USER_DEFINED {
+            // It makes private characters of what it does not know.
+            None
         } else if encoding.is_single_byte() && encoding.is_ascii_compatible() {
             Some(Self::SingleByte(encoding))
         } else {
@@ -55,6 +58,21 @@ impl Encoding {
         } else {
             None
         }
+    }
+
+    /// What text without a mark looks like by its zeros, when it is not this encoding: UTF-16 and UTF-32 have one in most
+    /// characters, always on the same side.
+    pub fn other_by_zeros(self, head: &[u8]) -> Option<&'static str> {
+        let head = &head[..head.len().min(256) & !3];
+        let zeros = |at: usize| head.iter().skip(at).step_by(4).filter(|byte| **byte == 0).count();
+        let most = |at: usize| zeros(at) * 8 > head.len();
+        let found = match ([most(0), most(1), most(2), most(3)], self) {
+            ([false, true, true, true] | [true, true, true, false], _) => "UTF-32",
+            ([true, false, true, false], Self::Utf8 | Self::Utf16Le | Self::SingleByte(_)) => "UTF-16BE",
+            ([false, true, false, true], Self::Utf8 | Self::Utf16Be | Self::SingleByte(_)) => "UTF-16LE",
+            _ => return None,
+        };
+        Some(found)
     }
 
     /// The text of a record's raw bytes; `None` when they are not text in this encoding.

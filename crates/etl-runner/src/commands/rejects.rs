@@ -1,8 +1,8 @@
 //! `rejects`: the records that were set aside, to be looked at and to be written out.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,6 +12,7 @@ use cli::{Exit, Screen, escape, human};
 use etl_runner::database::{Database, DatabaseError, LoadFilter};
 use etl_runner::ledger::{LoadRow, LoadState, RejectLine, StoredReject, Timestamp};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 use transform::Encoding;
 
 use super::Context;
@@ -299,12 +300,12 @@ async fn export_to(database: &mut Database, args: &RejectsExport, to_stdout: boo
         };
     }
     let unfinished = Unfinished::create(&args.output).map_err(|error| Failure::file("write", &args.output, &error))?;
-    let count = match write_all(database, &loads, args, BufWriter::new(&unfinished.file)).await {
+    let count = match write_all(database, &loads, args, BufWriter::new(unfinished.file.as_file())).await {
         Ok(count) => count,
         Err(Unwritten::Database(error)) => return Err(of_database(error)),
         Err(Unwritten::Output(error)) => return Err(Failure::file("write", &args.output, &error)),
     };
-    unfinished.complete(&args.output).map_err(|error| Failure::file("write", &args.output, &error))?;
+    unfinished.complete().map_err(|error| Failure::file("write", &args.output, &error))?;
     Ok(count)
 }
 
@@ -388,40 +389,46 @@ pub(super) fn purge(args: &RejectsPurge, context: &Context) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
-/// A file under a name that says it is unfinished; removed unless it is completed.
+/// A file under a name nobody can guess, in the place of the target only when it is complete; removed otherwise.
 struct Unfinished {
-    path: PathBuf,
-    file: File,
-    complete: bool,
+    file: NamedTempFile,
+    target: PathBuf,
 }
 
 impl Unfinished {
     fn create(target: &Path) -> io::Result<Self> {
-        if target.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+        // A link stays what it is: the file it leads to is written.
+        let target = match target.canonicalize() {
+            Ok(target) => target,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !target.is_symlink() => target.to_owned(),
+            Err(error) => return Err(error),
+        };
+        match fs::metadata(&target) {
+            Ok(meta) if meta.is_dir() => return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")),
+            // It would be a plain file afterwards.
+            Ok(meta) if !meta.is_file() => {
+                return Err(io::Error::other("it is a device, pipe or socket; `--output -` writes to standard output"));
+            }
+            _ => {}
         }
-        let mut path = target.as_os_str().to_owned();
-        path.push(format!(".{}.part", std::process::id()));
-        let path = PathBuf::from(path);
+        let directory = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
         // Rejects are people's data: nobody else's to read.
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        Ok(Self { path, file, complete: false })
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::metadata(directory)?;
+        let file =
+            tempfile::Builder::new().prefix(".rejects-").suffix(".part").permissions(mode).tempfile_in(directory);
+        // Its own message would name a file nobody knows.
+        let file = file.map_err(|error| io::Error::from(error.kind()))?;
+        Ok(Self { file, target })
     }
 
-    fn complete(mut self, target: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.path, target)?;
-        self.complete = true;
+    fn complete(self) -> io::Result<()> {
+        self.file.as_file().sync_all()?;
+        self.file.persist(&self.target)?;
         Ok(())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.complete {
-            // What is left of it is of no use; the error at hand says more than one about this.
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 

@@ -750,9 +750,10 @@ fn rounds(seed: u64, count: u64, in_bucket: bool, tallies: &mut BTreeMap<String,
     for round in 0..count {
         let work = world.work();
         let mut faults = Fault::OF_ALL.to_vec();
-        faults.extend(work.object.is_some().then_some(Fault::Overwritten));
+        faults.extend(work.object.iter().flat_map(|_| [Fault::Overwritten; 3]));
         // Only of a compressed object anybody can know that its end is missing.
-        faults.extend(work.object.as_deref().is_some_and(|key| key.ends_with(".gz")).then_some(Fault::TruncatedObject));
+        let is_packed = work.object.as_deref().is_some_and(|key| key.ends_with(".gz"));
+        faults.extend(is_packed.then_some([Fault::TruncatedObject; 6]).into_iter().flatten());
         faults.extend(if in_bucket { &Fault::OF_BUCKETS[..] } else { &[] });
         let fault = faults[world.random.below(faults.len() as u64) as usize];
         let before = world.model.lines();

@@ -2,6 +2,7 @@
 //! load, and nothing is lost or altered without a word.
 
 mod files;
+mod shapes;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -195,6 +195,17 @@ fn no_value_comes_out_when_things_break() {
     Aws::shared().put_object(&bucket, "cut.csv", large.as_bytes());
     room.run("run a.toml --parallel 2 --retry-for 60s", 0);
     assert_eq!(database.psql("select count(*) from aqueduct.reject where code = 'primary-key'"), "1");
+    // A store or an endpoint with a password in it, or a signature.
+    for (name, value, code) in [
+        ("AQUEDUCT_STORE", format!("s3://someone:{WORD}@{bucket}"), 2),
+        ("AQUEDUCT_STORE", format!("https://{bucket}.example/?X-Amz-Signature={WORD}"), 2),
+        ("AQUEDUCT_STORE", format!("file://someone:{WORD}@host/x"), 2),
+        ("AWS_ENDPOINT_URL", format!("http://someone:{WORD}@127.0.0.1:1"), 2),
+    ] {
+        room.environment.push((name.into(), value));
+        room.run("run a.toml", code);
+        room.environment.pop();
+    }
     // Nothing listens there.
     room.environment.push(("DATABASE_URL".into(), format!("postgres://someone:{WORD}@127.0.0.1:1/nowhere")));
     room.run("run a.toml", 75);

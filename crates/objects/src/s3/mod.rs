@@ -311,11 +311,13 @@ fn keeps_bytes_whole(endpoint: &str) -> bool {
 
 /// The SDK takes a host without a scheme for a relative address, and says so only when it sends.
 fn require_url(endpoint: Option<&str>, variable: &'static str) -> Result<(), StoreError> {
+    let is_out_of_place = |char: char| char.is_whitespace() || char == '@';
     let is_url = |endpoint: &str| {
         let rest = endpoint
             .split_once("://")
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
-        rest.is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
+        // A user and a password would be shown with it; the service has no use for them.
+        rest.is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(is_out_of_place))
     };
     if endpoint.is_none_or(is_url) { Ok(()) } else { Err(StoreError::Endpoint { variable }) }
 }
@@ -431,7 +433,15 @@ mod tests {
         for endpoint in ["http://127.0.0.1:9000", "HTTPS://minio.example/", "http://[::1]:9000"] {
             assert!(require_url(Some(endpoint), "AWS_ENDPOINT_URL").is_ok(), "{endpoint}");
         }
-        for endpoint in ["127.0.0.1:9000", "minio", "ftp://minio", "http://", "http:///x", "https://a b"] {
+        for endpoint in [
+            "127.0.0.1:9000",
+            "minio",
+            "ftp://minio",
+            "http://",
+            "http:///x",
+            "https://a b",
+            "http://user:secret@minio:9000",
+        ] {
             let error = require_url(Some(endpoint), "AWS_ENDPOINT_URL").unwrap_err();
             assert!(error.to_string().starts_with("AWS_ENDPOINT_URL is no URL"), "{endpoint}");
         }

@@ -234,6 +234,51 @@ async fn a_name_swapped_all_the_time_never_yields_a_mixture_nor_the_links_target
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_directory_on_the_way_swapped_all_the_time_never_leads_out() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("x.csv"), "secret").unwrap();
+    let world = World::new(Kind::Directory).await;
+    world.put("real/x.csv", b"id\n").await;
+    symlink(outside.path(), world.path().join("link")).unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (path, ended) = (world.path().to_owned(), stop.clone());
+    let swapper = std::thread::spawn(move || {
+        let rename = |from: &str, to: &str| fs::rename(path.join(from), path.join(to)).unwrap();
+        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            for name in ["real", "link"] {
+                rename(name, "way");
+                std::thread::yield_now();
+                rename("way", name);
+            }
+        }
+    });
+    let (mut whole, mut refused) = (0, 0);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while whole < 50 || refused < 50 {
+        assert!(std::time::Instant::now() < deadline, "{whole} whole, {refused} refused");
+        let read = async {
+            let meta = world.store.head("way/x.csv").await?;
+            world.read(&meta).await
+        };
+        match read.await {
+            Ok((bytes, _)) => {
+                assert_eq!(bytes, b"id\n");
+                whole += 1;
+            }
+            Err(StoreError::NotFound { .. } | StoreError::ObjectChanged { .. } | StoreError::SymbolicLink { .. }) => {
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        for object in world.list(&"way/*.csv".parse().unwrap()).await {
+            assert_eq!(object.size, 3, "listed through the link");
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    swapper.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_as_private_as_its_source() {
     let world = World::new(Kind::Directory).await;
     let source = tempfile::NamedTempFile::new().unwrap();

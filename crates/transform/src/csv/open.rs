@@ -23,6 +23,8 @@ pub enum OpenError {
     Empty,
     #[error("it starts with a {found} byte order mark, and the pipeline says encoding = {expected:?}")]
     Encoding { found: &'static str, expected: &'static str },
+    #[error("it looks like {found} without a byte order mark, and the pipeline says encoding = {expected:?}")]
+    Unmarked { found: &'static str, expected: &'static str },
     #[error("its first line says sep={found}, and the pipeline says delimiter = {:?}", expected.to_string())]
     Delimiter { found: char, expected: char },
     #[error("it has no header: it holds blank and comment lines only")]
@@ -109,14 +111,20 @@ impl<R: Read> Opened<R> {
             return Err(OpenError::Empty);
         }
         let mut encoding = pipeline.source.encoding;
-        if let Some((found, _)) = Encoding::of_bom(&sample)
-            && found != encoding
-        {
-            // "utf-16" says nothing of the byte order; the mark does, as WHATWG has it.
-            if !(found.is_utf16() && encoding.is_utf16()) {
-                return Err(OpenError::Encoding { found: found.name(), expected: encoding.name() });
+        match Encoding::of_bom(&sample) {
+            Some((found, _)) if found != encoding => {
+                // "utf-16" says nothing of the byte order; the mark does, as WHATWG has it.
+                if !(found.is_utf16() && encoding.is_utf16()) {
+                    return Err(OpenError::Encoding { found: found.name(), expected: encoding.name() });
+                }
+                encoding = found;
             }
-            encoding = found;
+            Some(_) => {}
+            None => {
+                if let Some(found) = encoding.other_by_zeros(&sample) {
+                    return Err(OpenError::Unmarked { found, expected: encoding.name() });
+                }
+            }
         }
         let hint = hinted_delimiter(&pipeline.dialect, &encoding.decode_sample(&sample[..sample.len().min(HINT)]));
         let (delimiter, is_sniffed) = match (pipeline.dialect.delimiter, hint) {

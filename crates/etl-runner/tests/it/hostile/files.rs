@@ -191,3 +191,71 @@ fn what_is_left_alone_takes_nobodys_place_under_a_limit() {
     assert_eq!(said.matches("older than the object of load 1").count(), 2, "{said}");
     assert_eq!(place.database.psql(rows), "3 4");
 }
+
+#[test]
+fn an_export_takes_nobodys_place() {
+    let place = Place::new(&texts(COMMA, ""));
+    place.write("t.csv", "a,b\nsecret\n");
+    place.run("run p.toml t.csv", 0);
+    // What is no plain file stays what it is.
+    assert!(std::process::Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    let said = place.run("rejects export 1 --output pipe", 1);
+    assert!(said.contains("it is a device, pipe or socket"), "{said}");
+    let is_fifo = |name: &str| std::fs::symlink_metadata(place.path(name)).unwrap();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&is_fifo("pipe").file_type()));
+    // A link leads to the file that is written; one that leads nowhere is not taken for a file.
+    place.write("old.csv", "old");
+    std::os::unix::fs::symlink("old.csv", place.path("link.csv")).unwrap();
+    place.run("rejects export 1 --output link.csv", 0);
+    assert!(std::fs::symlink_metadata(place.path("link.csv")).unwrap().is_symlink());
+    assert!(std::fs::read_to_string(place.path("old.csv")).unwrap().contains("secret"));
+    std::os::unix::fs::symlink("nowhere.csv", place.path("dangling.csv")).unwrap();
+    place.run("rejects export 1 --output dangling.csv", 1);
+    assert!(!place.path("nowhere.csv").exists());
+    // Readable by its owner only, whoever could read what was there; and nothing unfinished is left.
+    std::fs::set_permissions(place.path("old.csv"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    place.run("rejects export 1 --output old.csv", 0);
+    assert_eq!(std::fs::metadata(place.path("old.csv")).unwrap().permissions().mode() & 0o777, 0o600);
+    let names = || std::fs::read_dir(&place.folder).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names().filter(|name| name.to_string_lossy().contains(".part")).count(), 0);
+    // A full disk is an error, and the file that was there stays.
+    let before = std::fs::read(place.path("old.csv")).unwrap();
+    let mut limited = std::process::Command::new("sh");
+    let line = format!(
+        "trap '' XFSZ; ulimit -f 0; exec {} rejects export 1 --output old.csv",
+        env!("CARGO_BIN_EXE_etl-runner")
+    );
+    limited.args(["-c", &line]).current_dir(&place.folder).env("DATABASE_URL", place.database.url());
+    let output = limited.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(std::fs::read(place.path("old.csv")).unwrap(), before);
+    assert_eq!(names().filter(|name| name.to_string_lossy().contains(".part")).count(), 0);
+}
+
+#[test]
+fn bytes_under_an_older_time_are_left_alone_until_somebody_asks() {
+    let place = Place::new(&texts(COMMA, ""));
+    std::fs::create_dir(place.path("store")).unwrap();
+    place.write("store/t.csv", "a,b\n1,x\n");
+    place.run("run p.toml --store store", 0);
+    // As a copy that keeps the time of its original does.
+    std::thread::sleep(Duration::from_millis(20));
+    place.write("store/t.csv", "a,b\n2,y\n3,z\n");
+    let file = std::fs::File::options().write(true).open(place.path("store/t.csv")).unwrap();
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(86_400)).unwrap();
+    let said = place.run("run p.toml --store store", 0);
+    assert!(said.contains("a newer version of it is loaded"), "{said}");
+    assert_eq!(place.rows(), ["(1,x)"]);
+    place.run("run p.toml --store store --reload", 0);
+    assert_eq!(place.rows(), ["(2,y)", "(3,z)"]);
+}
+
+#[test]
+fn the_same_file_named_twice_is_loaded_once_and_a_path_too_long_is_an_error() {
+    let place = Place::new(&texts(COMMA, ""));
+    place.write("t.csv", "a,b\n1,x\n");
+    place.run("run p.toml t.csv ./t.csv", 0);
+    assert_eq!(place.rows(), ["(1,x)"]);
+    let said = place.run(&format!("run p.toml {}t.csv", "d/".repeat(3_000)), 1);
+    assert!(said.len() < 15_000 && said.contains("error"), "{said}");
+}
