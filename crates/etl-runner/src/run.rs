@@ -24,7 +24,7 @@ const NAMED_ALREADY_LOADED: usize = 20;
 /// Live loads looked at to find out whether their table is still the one they went into.
 const LOOKED_AT: u32 = 1_000;
 
-/// Objects beyond those that are asked for which may wait to be dropped, two pages of a listing.
+/// Objects beyond the limit that are kept in mind: as many may come to no load before others are out of sight.
 const SPARE: usize = 2_000;
 
 /// Names of a listing that are no objects; so many of them are named.
@@ -150,16 +150,24 @@ pub struct NoMatch {
     pub nearest: Vec<String>,
     /// Names that are no objects.
     pub unreadable: u64,
+    /// How many of them are directories that could not be listed.
+    pub unlisted: u64,
     /// The first of them, each with the reason.
     pub passed_over: Vec<String>,
 }
 
 impl NoMatch {
     /// After a listing that gave no object.
-    pub async fn of(glob: &Glob, store: &Store, unreadable: u64, passed_over: Vec<String>) -> Result<Self, StoreError> {
+    pub async fn of(
+        glob: &Glob,
+        store: &Store,
+        unreadable: u64,
+        unlisted: u64,
+        passed_over: Vec<String>,
+    ) -> Result<Self, StoreError> {
         let prefix = glob.prefix().to_owned();
         let nearest = store.nearest_keys(&prefix, 5).await?;
-        Ok(Self { glob: glob.to_string(), store: store.uri_of(""), prefix, nearest, unreadable, passed_over })
+        Ok(Self { glob: glob.to_string(), store: store.uri_of(""), prefix, nearest, unreadable, unlisted, passed_over })
     }
 }
 
@@ -238,8 +246,8 @@ pub async fn run(
     };
     let chosen = run.choose(glob).await?;
     if run.report.matched == 0 {
-        let RunReport { unreadable, passed_over, .. } = run.report;
-        let nothing = NoMatch::of(glob, store, unreadable, passed_over).await?;
+        let RunReport { unreadable, unlisted, passed_over, .. } = run.report;
+        let nothing = NoMatch::of(glob, store, unreadable, unlisted, passed_over).await?;
         return Err(RunError::NothingMatches(Box::new(nothing)));
     }
     run.load_all(chosen).await?;
@@ -297,58 +305,66 @@ impl Run<'_> {
                     continue;
                 }
                 let version = object_version(self.store, &object);
-                let left_alone = match standing(&history, &version, self.target.pipeline_hash) {
+                let prospect = match standing(&history, &version, self.target.pipeline_hash) {
                     Standing::Loaded { load, pipeline_changed } if !self.options.reload => {
                         let gone = table.and_then(|table| table.gone_since(load));
                         self.already_loaded(&object, load, pipeline_changed, gone);
                         continue;
                     }
-                    Standing::Failed(_) | Standing::Undone(_) | Standing::Older { .. } => !self.options.reload,
-                    Standing::Changed { .. } => {
-                        let on_change = self.target.pipeline.source.on_change;
-                        matches!(on_change, OnChange::Ignore | OnChange::Fail) && !self.options.reload
+                    _ if self.options.reload => Prospect::Load,
+                    Standing::Failed(_) | Standing::Undone(_) | Standing::Older { .. } => Prospect::LeftAlone,
+                    Standing::Changed { .. } => match self.target.pipeline.source.on_change {
+                        OnChange::Ignore | OnChange::Fail => Prospect::LeftAlone,
+                        OnChange::Replace | OnChange::Upsert => Prospect::Unsure,
+                    },
+                    Standing::Loaded { .. } | Standing::New | Standing::Replaced(_) | Standing::Unfinished(_) => {
+                        Prospect::Load
                     }
-                    Standing::Loaded { .. } | Standing::New | Standing::Replaced(_) | Standing::Unfinished(_) => false,
                 };
                 let history = history.iter().filter(|row| row.object.uri == version.uri).cloned().collect();
-                chosen.push(Chosen { history, listed: object, left_alone });
+                chosen.push(Chosen { history, listed: object, prospect });
             }
-            self.leave_out(&mut chosen, SPARE);
+            self.leave_out(&mut chosen);
         }
-        self.leave_out(&mut chosen, 0);
+        chosen.sort_by(by_age);
+        if self.target.pipeline.target.mode == Mode::Replace {
+            self.keep_newest(&mut chosen);
+        }
         self.report.unreadable = lister.skipped_count();
         self.report.unlisted = lister.unlisted_count();
         self.report.passed_over = passed_over(&lister);
         Ok(chosen)
     }
 
-    /// Sorts by age and drops what cannot come to a load any more, so that few objects are in memory where few are asked
-    /// for. `spare` more than those may stay, which saves sorting.
-    fn leave_out(&mut self, chosen: &mut Vec<Chosen>, spare: usize) {
-        let most = match self.target.pipeline.target.mode {
-            Mode::Replace => Some(1),
-            Mode::Append => self.options.limit,
+    /// Drops the youngest of what would be loaded where far more is there than was asked for, so that few objects are in
+    /// memory. Some are kept beyond that, because one or the other will come to no load after all.
+    fn leave_out(&mut self, chosen: &mut Vec<Chosen>) {
+        let most = match (self.target.pipeline.target.mode, self.options.limit) {
+            (Mode::Append, Some(limit)) => limit + SPARE,
             // Which ones are too old for a load, only a closer look tells.
-            Mode::Upsert => None,
+            (Mode::Upsert, _) | (Mode::Append, None) => return,
+            (Mode::Replace, _) if chosen.len() > SPARE => return self.keep_newest(chosen),
+            (Mode::Replace, _) => return,
         };
-        let is_full = most.is_some_and(|most| chosen.len() > most + spare);
-        if !is_full && spare > 0 {
+        let is_load = |object: &Chosen| object.prospect == Prospect::Load;
+        if chosen.iter().filter(|object| is_load(object)).count() <= most + SPARE {
             return;
         }
-        chosen.sort_by(|a, b| (a.listed.last_modified, &a.listed.key).cmp(&(b.listed.last_modified, &b.listed.key)));
-        let Some(most) = most else { return };
-        let before = chosen.len();
-        if self.target.pipeline.target.mode == Mode::Replace {
-            // Only the newest object counts.
-            chosen.drain(..before.saturating_sub(most));
-        } else {
-            let mut loads = 0;
-            chosen.retain(|object| {
-                loads += usize::from(!object.left_alone);
-                object.left_alone || loads <= most
-            });
-        }
+        chosen.sort_by(by_age);
+        let (before, mut loads) = (chosen.len(), 0);
+        chosen.retain(|object| {
+            loads += usize::from(is_load(object));
+            !is_load(object) || loads <= most
+        });
         self.report.left_out += (before - chosen.len()) as u64;
+    }
+
+    /// Of a whole table only the newest object counts.
+    fn keep_newest(&mut self, chosen: &mut Vec<Chosen>) {
+        chosen.sort_by(by_age);
+        let surplus = chosen.len().saturating_sub(1);
+        self.report.left_out += surplus as u64;
+        chosen.drain(..surplus);
     }
 
     fn already_loaded(
@@ -382,14 +398,21 @@ impl Run<'_> {
         let gone = if count > 0 && !self.options.reload { self.table_gone().await? } else { None };
         let mut loads = 0;
         for (index, object) in chosen.into_iter().enumerate() {
-            if !object.left_alone && self.options.limit.is_some_and(|limit| loads >= limit) {
+            let is_full = self.options.limit.is_some_and(|limit| loads >= limit);
+            if is_full && object.prospect != Prospect::LeftAlone {
                 self.report.left_out += 1;
                 continue;
             }
             let tries = self.tries;
             let report = match gone {
-                Some((load, what)) => self.judged(&object.listed, Outcome::failed(&self.table_error(load, what), None)),
-                None => self.load_patiently(object).await?,
+                Some((load, what)) => {
+                    Some(self.judged(&object.listed, Outcome::failed(&self.table_error(load, what), None)))
+                }
+                None => self.load_patiently(object, !is_full).await?,
+            };
+            let Some(report) = report else {
+                self.report.left_out += 1;
+                continue;
             };
             // What ails the network, the credentials or the database ails the next object too.
             let hopeless = report.outcome.ends_run(self.target.pipeline.target.mode);
@@ -428,11 +451,12 @@ impl Run<'_> {
 
     /// As often as it fails for what may pass by itself, and patience lasts. Each try asks the ledger anew: the last one may
     /// have been committed after all.
-    async fn load_patiently(&mut self, mut chosen: Chosen) -> Result<LoadReport, RunError> {
+    /// `None`: it would have come to a load, and may not.
+    async fn load_patiently(&mut self, mut chosen: Chosen, may_load: bool) -> Result<Option<LoadReport>, RunError> {
         loop {
-            let ended = self.load_one(chosen.clone()).await;
+            let ended = self.load_one(chosen.clone(), may_load).await;
             let error = match &ended {
-                Ok(LoadReport { outcome: Outcome::Failed { may_pass: true, error, .. }, .. }) => error.clone(),
+                Ok(Some(LoadReport { outcome: Outcome::Failed { may_pass: true, error, .. }, .. })) => error.clone(),
                 Err(error) if error.may_pass() => chain(error),
                 Ok(_) | Err(_) => {
                     self.patience.renew();
@@ -457,18 +481,22 @@ impl Run<'_> {
 
     /// What the ledger said when the object was listed is good enough to decide by: the load's transaction looks again,
     /// under a lock, whether another runner was faster.
-    async fn load_one(&mut self, Chosen { listed, history, .. }: Chosen) -> Result<LoadReport, RunError> {
+    async fn load_one(&mut self, chosen: Chosen, may_load: bool) -> Result<Option<LoadReport>, RunError> {
+        let Chosen { listed, history, .. } = chosen;
         // A listing of S3 knows no version ids; this look does, and pins what is read.
         let object = match self.store.head(&listed.key).await {
             Ok(object) => object,
-            Err(error) => return Ok(self.judged(&listed, Outcome::failed(&error.into(), None))),
+            Err(error) => return Ok(Some(self.judged(&listed, Outcome::failed(&error.into(), None)))),
         };
         let version = object_version(self.store, &object);
         let (replaces, unfinished) = match self.decide(&object, &version, &history).await? {
             Decision::Load(replaces) => (replaces, None),
             Decision::GoOn(unfinished) => (Replaces::Nothing, Some(*unfinished)),
-            Decision::Not(outcome) => return Ok(self.judged(&object, outcome)),
+            Decision::Not(outcome) => return Ok(Some(self.judged(&object, outcome))),
         };
+        if !may_load {
+            return Ok(None);
+        }
         let observer = self.observer;
         observer(Event::Begins { key: &object.key, size: object.size });
         let advance = |bytes, records| observer(Event::Advanced { bytes, records });
@@ -490,7 +518,7 @@ impl Run<'_> {
         self.tries += 1;
         let report = load(self.database, &task, &advance).await;
         self.options.in_splits.store(false, Ordering::SeqCst);
-        Ok(report)
+        Ok(Some(report))
     }
 
     async fn decide(
@@ -716,8 +744,21 @@ struct Chosen {
     listed: ObjectMeta,
     /// The ledger's rows of it.
     history: Vec<LoadRow>,
-    /// By all the listing tells it comes to no load, and takes nobody's place.
-    left_alone: bool,
+    prospect: Prospect,
+}
+
+/// What the listing and the ledger tell of an object before a closer look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Prospect {
+    Load,
+    /// It changed, and may hold the same bytes all the same.
+    Unsure,
+    /// It comes to no load, and takes nobody's place.
+    LeftAlone,
+}
+
+fn by_age(one: &Chosen, other: &Chosen) -> std::cmp::Ordering {
+    (one.listed.last_modified, &one.listed.key).cmp(&(other.listed.last_modified, &other.listed.key))
 }
 
 enum Decision {

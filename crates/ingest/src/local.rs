@@ -156,7 +156,7 @@ fn require_regular(path: &Path, meta: &fs::Metadata) -> Result<(), LocalError> {
 
 fn find_below(directory: &Path) -> Result<Found, LocalError> {
     let mut found = Found::default();
-    let mut walk = Walk { max_depth: None, unlisted: Vec::new() };
+    let mut walk = Walk { enters: |_: &str| true, unlisted: Vec::new() };
     walk.go(directory, "", 0, &mut |path, relative| match relative {
         None => found.skipped.push(Skipped { path: path.to_owned(), reason: SkipReason::NameNotText }),
         Some(_) if !is_csv_name(path) => {
@@ -177,9 +177,8 @@ fn find_matches(pattern: &str) -> Result<Found, LocalError> {
     let glob: Glob = pattern.parse().map_err(|source| LocalError::Pattern { pattern: pattern.to_owned(), source })?;
     let stem = glob.prefix().rfind('/').map_or("", |slash| &glob.prefix()[..=slash]);
     let directory = if stem.is_empty() { Path::new(".") } else { Path::new(stem) };
-    // `*` never matches a slash, so a pattern without `**` says how deep it can lead.
-    let max_depth = (!pattern.contains("**")).then(|| pattern.matches('/').count());
-    let mut walk = Walk { max_depth, unlisted: Vec::new() };
+    let enters = |below: &str| glob.may_match_below(&format!("{stem}{below}"));
+    let mut walk = Walk { enters, unlisted: Vec::new() };
     let mut found = Found::default();
     let mut nearby = Vec::new();
     let walked = walk.go(directory, "", 0, &mut |path, relative| match relative {
@@ -222,14 +221,14 @@ impl Found {
 }
 
 /// A way through the directories below one.
-struct Walk {
-    /// How deep somebody asked to go; `None` is everywhere.
-    max_depth: Option<usize>,
+struct Walk<F> {
+    /// Whether a directory, with its slash, can hold what is asked for.
+    enters: F,
     /// Directories below the first that could not be entered.
     unlisted: Vec<(PathBuf, LocalError)>,
 }
 
-impl Walk {
+impl<F: Fn(&str) -> bool> Walk<F> {
     /// Everything below `directory` that is no directory, in the order of names; `None` for a name that is not UTF-8.
     /// Links to directories are handed on like files, hidden directories are handed on and not entered.
     fn go(
@@ -256,9 +255,12 @@ impl Walk {
             // The type of the entry itself, never of what a link points to.
             if !entry.file_type().map_err(fail)?.is_dir() {
                 visit(&path, Some(&relative));
-            } else if self.max_depth.is_none_or(|max| depth < max)
-                && !name.starts_with('.')
-                && let Err(error) = self.go(&path, &format!("{relative}/"), depth + 1, visit)
+                continue;
+            }
+            let below = format!("{relative}/");
+            if !name.starts_with('.')
+                && (self.enters)(&below)
+                && let Err(error) = self.go(&path, &below, depth + 1, visit)
             {
                 // The others are still to be had.
                 self.unlisted.push((path, error));

@@ -88,7 +88,7 @@ impl DirectoryStore {
         Walk {
             root: Arc::clone(&self.root),
             path: self.path.clone(),
-            unfinished_too: is_unfinished(&glob.to_string()),
+            unfinished_too: asks_for_unfinished(&glob.to_string()),
             glob: glob.clone(),
             levels: Vec::new(),
             started: false,
@@ -303,12 +303,18 @@ fn time_of(nanoseconds: i128) -> SystemTime {
 /// Whether a file's name says that somebody is still writing it: browsers, FTP clients and careful programs give it its
 /// own name only when it is whole.
 pub fn is_unfinished(name: &str) -> bool {
-    const ENDINGS: [&str; 5] = [".part", ".partial", ".tmp", ".crdownload", ".filepart"];
     let ends_in = |ending: &str| {
         let begin = name.len().checked_sub(ending.len());
         begin.and_then(|begin| name.get(begin..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
     };
-    ENDINGS.into_iter().any(ends_in)
+    UNFINISHED.into_iter().any(ends_in)
+}
+
+const UNFINISHED: [&str; 5] = [".part", ".partial", ".tmp", ".crdownload", ".filepart"];
+
+fn asks_for_unfinished(pattern: &str) -> bool {
+    let name = pattern.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    UNFINISHED.into_iter().any(|ending| name.contains(ending))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -370,7 +376,7 @@ pub(crate) struct Walk {
     root: Arc<OwnedFd>,
     path: PathBuf,
     glob: Glob,
-    /// The pattern itself ends as the name of an unfinished file does.
+    /// The pattern itself names an ending of unfinished files.
     unfinished_too: bool,
     levels: Vec<Level>,
     started: bool,
@@ -437,11 +443,11 @@ impl Walk {
             };
             if let Some(name) = name.strip_suffix('/') {
                 let key = format!("{}{name}", level.prefix);
-                let opened = open_directory(&level.directory, name);
-                if depth >= MAX_DEPTH {
+                if depth > MAX_DEPTH {
                     skips.add(key, SkipReason::TooDeep);
                     continue;
                 }
+                let opened = open_directory(&level.directory, name);
                 let level = opened.and_then(|directory| self.read_level(directory, format!("{key}/"), skips));
                 match level {
                     Ok(level) => self.levels.push(level),

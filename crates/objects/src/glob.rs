@@ -78,7 +78,7 @@ impl Glob {
     }
 
     /// Whether a key below this directory (empty, or ending in `/`) can match.
-    pub(crate) fn may_match_below(&self, directory: &str) -> bool {
+    pub fn may_match_below(&self, directory: &str) -> bool {
         let on_the_way = directory.starts_with(&self.prefix) || self.prefix.starts_with(directory);
         on_the_way && self.slashes.is_none_or(|most| directory.matches('/').count() <= most)
     }

@@ -59,7 +59,7 @@ impl PlanError {
             .collect();
         if !header.is_empty() {
             help.push(format!("the header has: {}", Labels::new(header)));
-        } else if alike.is_empty() {
+        } else {
             help.push(
                 "none of the columns is a field of the pipeline; is the first line a header? header = false under \
                  [dialect] says it is not"
@@ -433,13 +433,26 @@ fn span_of(text: &str, block: &str, scratch: &mut Vec<u8>) -> Span {
     Span::scratch(start, text.len())
 }
 
-/// The label that was meant, when it differs in case or in blanks around it only, or looks the same to a person.
-fn like(wanted: &str, header: &[String]) -> Option<String> {
-    let by = |same: fn(&str) -> String| {
-        let wanted = same(wanted);
-        header.iter().find(|label| same(label) == wanted).cloned()
+/// For each missing label the one of the header that was meant: it differs in case or in blanks around it only, or looks
+/// the same to a person. Of labels that may be cells only such are told as no person can tell apart.
+fn alike(missing: &[String], header: &[String], may_be_cells: bool) -> Vec<(String, String)> {
+    let missing = &missing[..missing.len().min(SHOWN_LABELS)];
+    // Somebody else's labels may be of any length and number; what is much longer is not alike.
+    let longest = missing.iter().map(String::len).max().unwrap_or_default() * 4 + 64;
+    let (mut by_text, mut by_look) = (HashMap::new(), HashMap::new());
+    for label in header.iter().filter(|label| label.len() <= longest) {
+        by_text.entry(plain(label)).or_insert(label);
+        by_look.entry(look(label)).or_insert(label);
+    }
+    let find = |wanted: &String| {
+        let by_look = || {
+            let found = by_look.get(&look(wanted))?;
+            // The table has ones for els, too.
+            (!may_be_cells || !found.is_ascii() || !wanted.is_ascii()).then_some(found)
+        };
+        by_text.get(&plain(wanted)).or_else(by_look).map(|found| (wanted.clone(), (*found).clone()))
     };
-    by(plain).or_else(|| by(look))
+    missing.iter().filter_map(find).collect()
 }
 
 fn plain(label: &str) -> String {
@@ -454,9 +467,10 @@ fn look(label: &str) -> String {
     unicode_security::skeleton(&seen).collect()
 }
 
-/// With the number of each character beyond ASCII in its place.
+/// With the number of each character in its place that ASCII cannot show.
 fn code_points(label: &str) -> String {
-    let point = |char: char| if char.is_ascii() { char.to_string() } else { format!("<U+{:04X}>", u32::from(char)) };
+    let is_shown = |char: char| char.is_ascii_graphic() || char == ' ';
+    let point = |char: char| if is_shown(char) { char.to_string() } else { format!("<U+{:04X}>", u32::from(char)) };
     cut(label).chars().map(point).collect()
 }
 
@@ -488,7 +502,7 @@ fn positions(
     let ignored: Vec<String> = header.iter().filter(|label| labels.contains_key(label.as_str())).cloned().collect();
     // With no label of its own it is no header of this pipeline, but a record, or a page that tells of an error.
     if !may_show || (!missing.is_empty() && pipeline.drift.missing_columns == MissingColumns::Fail) {
-        let alike = missing.iter().filter_map(|wanted| Some((wanted.clone(), like(wanted, header)?))).collect();
+        let alike = alike(&missing, header, !may_show);
         return Err(PlanError::MissingLabels {
             missing,
             header: if may_show { header.to_vec() } else { Vec::new() },

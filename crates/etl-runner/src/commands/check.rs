@@ -322,7 +322,8 @@ impl Checked {
         finding.passed_over = run::passed_over(&lister);
         finding.unreadable = lister.skipped_count();
         if finding.matched == 0 {
-            let nothing = NoMatch::of(&file.glob, store, finding.unreadable, finding.passed_over.clone()).await;
+            let (unlisted, passed_over) = (lister.unlisted_count(), finding.passed_over.clone());
+            let nothing = NoMatch::of(&file.glob, store, finding.unreadable, unlisted, passed_over).await;
             self.add(Failure::nothing_matches(&nothing.map_err(of_store)?, &file.path));
         }
         self.store = Some(finding);

@@ -207,7 +207,7 @@ impl Failure {
     }
 
     pub(super) fn nothing_matches(nothing: &NoMatch, pipeline: &Path) -> Self {
-        let NoMatch { glob, store, prefix, nearest, unreadable, passed_over } = nothing;
+        let NoMatch { glob, store, prefix, nearest, unreadable, unlisted, passed_over } = nothing;
         let screen = Screen::error(format!("no object matches {glob} in {store}"));
         let names =
             human::counted(*unreadable, "name fits, is no object and was", "names fit, are no objects and were");
@@ -230,6 +230,10 @@ impl Failure {
                 screen.details(format!("  the nearest keys there are:\n{}", keys.join("\n")))
             }
         };
+        if *unlisted > 0 {
+            // Nobody knows that there is nothing.
+            return Self::new(Exit::SomeFailed, screen);
+        }
         let help = format!("bring a file there: ingest upload FILE.csv --pipeline {}", pipeline.display());
         Self::new(Exit::Failed, screen.help(help))
     }

@@ -607,19 +607,29 @@ impl World {
                     std::fs::write(&new, offset).unwrap();
                     std::fs::rename(new, &clock).unwrap();
                 };
-                set("+0");
+                set("+3d");
                 let mut command = self.command_to(&self.proxy.url(self.database.url()), &work.arguments);
                 command.env("LD_PRELOAD", clock_library()).env("FAKETIME_TIMESTAMP_FILE", &clock);
                 // A step is of the time of day. What waits and times out by another clock does not see it.
                 command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
                 let mut child = command.spawn().unwrap();
+                let began = Instant::now();
                 let mut days: i32 = 3;
                 while child.try_wait().unwrap().is_none() {
+                    assert!(began.elapsed() < Duration::from_secs(120), "{} does not end", work.what);
                     std::thread::sleep(Duration::from_millis(3));
-                    days = -days - days.signum();
+                    days = if days > 0 { -4 } else { 3 };
                     set(&format!("{days:+}d"));
                 }
-                struck.outputs.push(ends(child));
+                let output = ends(child);
+                assert!(matches!(output.status.code(), Some(0 | 75)), "{}: {}", work.what, text(&output));
+                if output.status.success() && work.what == "load" {
+                    // It has seen the steps.
+                    let off = "select count(*) > 0 from aqueduct.load \
+                               where abs(extract(epoch from finished_at - now())) > 86400";
+                    assert_eq!(self.database.psql(off), "t", "{}", text(&output));
+                }
+                struck.outputs.push(output);
             }
             Fault::Overwritten => {
                 let key = work.object.as_deref().unwrap();

@@ -1002,6 +1002,14 @@ fn a_directory_that_may_not_be_entered_is_told_and_the_others_are_loaded() {
         assert!(answer.stderr.contains("items/b: directory is not readable"), "{}", answer.stderr);
         assert_eq!(sandbox.state()[0], "public.item: 2 rows");
     }
+    // Where nothing else is, nobody knows that there is nothing.
+    let answer = sandbox.run("run items.toml --object items/b/2.csv");
+    assert_ne!(answer.code, 0);
+    for name in ["a", "c"] {
+        fs::remove_dir_all(sandbox.path(&format!(".aqueduct/store/items/{name}"))).unwrap();
+    }
+    let answer = sandbox.run("run items.toml");
+    assert!(answer.code == 5 && !answer.stderr.contains("bring a file there"), "{}", answer.stderr);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
     sandbox.ok("run items.toml");
     assert_eq!(sandbox.state()[0], "public.item: 3 rows");

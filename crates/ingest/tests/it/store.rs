@@ -41,6 +41,11 @@ fn a_directory_that_may_not_be_entered_fails_alone() {
     let output = room.ingest(&["check", "in/**/*.csv", "--pipeline", "people.toml"]);
     assert_eq!(code(&output), 5, "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout).matches("2 records").count(), 2, "{}", text(&output.stdout));
+    // A pattern that does not lead there has nothing to do with it.
+    for pattern in ["in/*.csv", "in/z*/*.csv", room.path("in/*.csv").to_str().expect("a plain path")] {
+        let output = room.ingest(&["upload", pattern, "--store", "store"]);
+        assert_eq!(code(&output), 0, "{pattern}: {}", text(&output.stderr));
+    }
     fs::set_permissions(room.path("in/closed"), Permissions::from_mode(0o755)).expect("open it");
 }
 

@@ -23,6 +23,21 @@ fn a_label_that_only_looks_like_a_fields_is_told_by_its_code_points() {
         let said = place.run("run p.toml t.csv", 3);
         assert!(said.contains(told), "{what}: {said}");
     }
+    // What may be a record without a header is not shown for a likeness of plain letters.
+    let place = Place::new(&texts(COMMA, "").replace("\"a\"", "\"l\"").replace("\"b\"", "\"modern\""));
+    place.write("t.csv", "1,modem\n2,other\n");
+    let said = place.run("run p.toml t.csv", 3);
+    assert!(!said.contains("modem") && said.contains("is the first line a header?"), "{said}");
+    // Nor does a label bring lines of its own into the message.
+    let place = Place::new(&pipeline);
+    place.write("t.csv", "\"\n\tid\u{200b}\n\",café\n1,2\n");
+    assert!(place.run("run p.toml t.csv", 3).contains("it is <U+000A><U+0009>id<U+200B><U+000A> there"));
+    // Many and long labels take no longer to compare than to read.
+    let fields: String = (0..1_500).map(|n| format!("{{ name = \"field{n}\" }}, ")).collect();
+    let place = Place::new(&texts(COMMA, "").replace("{ name = \"a\" }, ", &fields));
+    let labels: Vec<String> = (0..100).map(|n| format!("{n}{}", "é".repeat(5_000))).collect();
+    place.write("t.csv", format!("{}\n1\n", labels.join(",")));
+    assert!(place.run("run p.toml t.csv", 3).len() < 10_000);
     // What is not the same is not made the same in the values either.
     let place = Place::new(&texts(COMMA, ""));
     let cells = ["\u{e9}", "e\u{301}", "a\u{202e}b", "a\u{200d}b", &format!("o{}", "\u{308}".repeat(1_000))];
@@ -183,6 +198,14 @@ fn what_is_left_alone_takes_nobodys_place_under_a_limit() {
         let said = place.run("run p.toml --store store --limit 1", 3);
         assert_eq!(place.database.psql(rows), expected, "{said}");
     }
+    // Touched, it is looked at first each time, and holds the same bytes.
+    let touched = std::fs::File::options().write(true).open(place.path("store/2.csv")).unwrap();
+    touched.set_modified(std::time::SystemTime::now() + Duration::from_secs(60)).unwrap();
+    place.write("store/5.csv", "a,b\n5,x\n");
+    let late = std::fs::File::options().write(true).open(place.path("store/5.csv")).unwrap();
+    late.set_modified(std::time::SystemTime::now() + Duration::from_secs(120)).unwrap();
+    let said = place.run("run p.toml --store store --limit 1", 3);
+    assert_eq!(place.database.psql(rows), "2 3 4 5", "{said}");
     let place = Place::new(&super::keyed("upsert"));
     old_first(&place);
     place.run("run p.toml --store store --object 3.csv", 0);
