@@ -831,10 +831,10 @@ impl Progress {
         }
     }
 
-    /// No record was of the header's width, so that it may not be the file's fault.
+    /// So far no record had the header's width: it may be another dialect, or another table's file.
     fn has_only_widths(&self) -> bool {
         let widths = [Code::MissingCell.as_str(), Code::ExtraCell.as_str()];
-        self.totals_by_rule.keys().all(|(code, _)| widths.contains(code))
+        self.counts.loaded == 0 && self.totals_by_rule.keys().all(|(code, _)| widths.contains(code))
     }
 
     pub(crate) fn judge_percent(&self, errors: Errors) -> Result<(), LoadError> {

@@ -20,7 +20,7 @@ pub enum PlanError {
         missing: Vec<String>,
         /// All labels; none when no field asks for any of them, because then they may be cells of a file without a header.
         header: Vec<String>,
-        /// Missing labels beside those of the header that differ in case, in blanks around them, or to a program only.
+        /// Missing labels beside those of the header that differ in case or in blanks around them only, or look the same.
         alike: Vec<(String, String)>,
     },
     #[error("the header names {} more than once (columns {first} and {second})", column(label.as_deref()))]

@@ -83,6 +83,10 @@ fn a_file_of_another_shape_makes_one_ask_for_the_delimiter() {
     let place = Place::new(&pipeline);
     place.write("t.csv", format!("a,b\nx\0,y\n{}", "x;y\n".repeat(40)));
     assert!(!place.run("run p.toml t.csv", 3).contains("is the delimiter the right one"));
+    // So does a record that is right.
+    let place = Place::new(&pipeline.replace("rows = 10", "rows = 0"));
+    place.write("t.csv", "a,b\nx,y\nx,y\nbad\n");
+    assert!(!place.run("run p.toml t.csv", 3).contains("is the delimiter the right one"));
     // One column may be what there is, or what no delimiter was found in.
     let place = Place::new(&pipeline.replace(", { name = \"b\" }", ""));
     place.write("t.csv", "a\nx^y\n");
