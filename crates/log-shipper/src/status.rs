@@ -1,0 +1,82 @@
+//! What was done and what waits: for `status`, for the metrics and for the last line. Times are seconds.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Events taken from sources.
+    pub read: u64,
+    pub accepted: u64,
+    /// Written to the file of dead letters.
+    pub dead_letters: u64,
+    /// Left out by `keep` and `drop`.
+    pub filtered: u64,
+    pub blank: u64,
+    /// Parts of what was too long for one event.
+    pub parts: u64,
+    /// Events with bytes that are no UTF-8, which were replaced.
+    pub not_utf8: u64,
+    /// Events whose time could not be read; they have the time they were read at.
+    pub without_time: u64,
+    /// Bytes of messages the service accepted.
+    pub bytes_accepted: u64,
+    pub requests: u64,
+    pub retries_throttled: u64,
+    pub retries_denied: u64,
+    pub retries_unavailable: u64,
+    /// Files that were emptied while they were read.
+    pub files_emptied: u64,
+    /// Bytes of them that nobody could read any more.
+    pub bytes_lost: u64,
+    /// Zeros before what a program wrote at its old place in a file that was emptied.
+    pub bytes_of_holes: u64,
+    pub saves_failed: u64,
+    /// Stretches of the journal that were gone before they were read.
+    pub journal_gaps: u64,
+    /// Metrics that could not be sent in time.
+    pub metrics_dropped: u64,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileStatus {
+    pub path: PathBuf,
+    pub stream: String,
+    pub bytes: u64,
+    pub lag_bytes: u64,
+    pub lag_seconds: f64,
+}
+
+/// One stream that has trouble.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    pub group: String,
+    pub stream: String,
+    pub failures: u32,
+    pub trouble: String,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    /// RFC 3339.
+    pub started: String,
+    pub written: String,
+    pub counts: Counts,
+    pub files: u64,
+    pub streams: u64,
+    pub lag_bytes: u64,
+    pub lag_seconds: f64,
+    /// Age of the oldest event that was taken and is not accepted.
+    pub oldest_unaccepted_seconds: f64,
+    /// Those that lag most.
+    pub lagging: Vec<FileStatus>,
+    pub troubled: Vec<StreamStatus>,
+    /// Files that cannot be read, with the reason.
+    pub unreadable: Vec<(PathBuf, String)>,
+}

@@ -1,0 +1,108 @@
+//! What a person types, and sees.
+
+use std::fs;
+
+use crate::room::{Room, lines};
+use crate::service::Faults;
+
+#[test]
+fn check_shows_what_goes_where_and_tries_each_right_without_leaving_an_event() {
+    let room = Room::new("retention_days = 14");
+    room.append("log/a.log", lines(0, 1));
+    let config = fs::read_to_string(room.path("config.toml")).unwrap();
+    fs::write(room.path("config.toml"), format!("{config}[metrics]\nnamespace = \"Test\"\ndimensions = {{}}\n"))
+        .unwrap();
+    let (exit, text, said) = room.run(&["check"]);
+    assert_eq!(exit, 0, "{said}");
+    assert!(text.contains("log/*.log (1 file) → /test/app / {file}"), "{text}");
+    assert!(text.contains("ok: logs:CreateLogStream on /test/app\nok: logs:PutRetentionPolicy on /test/app"), "{text}");
+    assert!(
+        text.contains("ok: logs:PutLogEvents on /test/app") && text.contains("ok: cloudwatch:PutMetricData in Test")
+    );
+    assert!(text.contains("arn:aws:logs:*:*:log-group:/test/app:*") && text.contains("cloudwatch:namespace"), "{text}");
+    assert_eq!(room.service.count(), 0);
+    assert_eq!(room.service.accepted().retention["/test/app"], 14);
+    room.assert_sound();
+
+    room.service.set(Faults { denied: true, ..Faults::default() });
+    let (exit, text, _) = room.run(&["check"]);
+    assert_eq!(exit, 4, "{text}");
+    assert!(text.contains("missing: logs:PutLogEvents on /test/app: refused for want of rights"), "{text}");
+    let (exit, text, _) = room.run(&["check", "--offline", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (exit, document["command"].as_str(), document["sources"][0]["files"].as_u64()),
+        (0, Some("log-shipper check"), Some(1))
+    );
+    assert_eq!(document["policy"]["Version"], "2012-10-17");
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_shown_where_it_is() {
+    let room = Room::new("retention_days = 15\nkepe = 'x'");
+    let (exit, text, said) = room.run(&["run"]);
+    assert_eq!((exit, text.as_str()), (2, ""));
+    assert!(said.contains("config.toml:8:1: unknown field `kepe`") && said.contains("did you mean keep?"), "{said}");
+    assert!(said.contains("8 | kepe = 'x'\n"), "{said}");
+    room.configure("retention_days = 15\nkeep = '('", "");
+    let (exit, _, said) = room.run(&["check", "--offline"]);
+    assert_eq!(exit, 2);
+    assert!(
+        said.contains("no log group can keep events for 15 days") && said.contains("the next the service knows is 30"),
+        "{said}"
+    );
+    assert!(said.contains("config.toml:8:8: keep: "), "both are told: {said}");
+}
+
+#[test]
+fn status_shows_what_waits_and_why() {
+    let room = Room::new("");
+    let (exit, _, said) = room.run(&["status"]);
+    assert!(exit == 1 && said.contains("has log-shipper been run"), "{said}");
+    room.service.set(Faults { denied: true, ..Faults::default() });
+    room.append("log/a.log", lines(0, 1_000));
+    let running = room.start();
+    // It is written every few seconds.
+    room.until("it is told", || room.run(&["status"]).1.contains("trouble:"));
+    let (_, text, _) = room.run(&["status"]);
+    assert!(text.contains(&format!("running, pid {}", running.0.id())), "{text}");
+    assert!(text.contains("trouble: /test/app / a.log: refused for want of rights (AccessDeniedException)"), "{text}");
+    assert!(text.contains("lags: ") && text.contains("a.log by "), "{text}");
+    room.service.set(Faults::default());
+    room.until("all is there", || room.service.count() == 1_000);
+    assert_eq!(running.stop(), 0);
+    let (_, text, _) = room.run(&["status"]);
+    assert!(text.contains("not running") && text.contains("1,000 read, 1,000 accepted"), "{text}");
+    assert!(!text.contains("trouble:") && !text.contains("lags:"), "{text}");
+}
+
+#[test]
+fn a_configuration_of_the_agent_becomes_one_that_ships() {
+    let room = Room::new("");
+    let agent = serde_json::json!({
+        "agent": { "metrics_collection_interval": 60 },
+        "logs": { "logs_collected": { "files": { "collect_list": [{
+            "file_path": room.path("log/a.log").display().to_string(),
+            "log_group_name": "/from/agent",
+            "log_stream_name": "one",
+            "retention_in_days": 7,
+            "timestamp_format": "%Y-%m-%d %H:%M:%S",
+            "multi_line_start_pattern": "{timestamp_format}",
+            "auto_removal": true,
+        }] } } },
+    });
+    fs::write(room.path("config.toml"), agent.to_string()).unwrap();
+    let (exit, toml, said) = room.run(&["import-cwagent"]);
+    assert_eq!(exit, 0, "{said}");
+    assert!(said.contains("auto_removal"), "{said}");
+    let state = format!("state = \"{}\"\n", room.path("state").display());
+    fs::write(room.path("config.toml"), toml.replacen("version = 1\n", &format!("version = 1\n{state}"), 1)).unwrap();
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
+    room.append("log/a.log", format!("{now} one\n  and more\n{now} two\n{now} three\n"));
+    let running = room.start();
+    room.until("two are there", || room.service.count() >= 2);
+    assert_eq!(running.stop(), 0);
+    let messages = room.service.messages("/from/agent", "one");
+    assert_eq!(messages[..2], [format!("{now} one\n  and more"), format!("{now} two")]);
+    assert_eq!(room.service.accepted().retention["/from/agent"], 7);
+}

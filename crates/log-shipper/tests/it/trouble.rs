@@ -1,0 +1,279 @@
+//! The network, the service, the disk, the clock and the metadata service, when they do not do what they should.
+
+use std::fs;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use testkit::Random;
+
+use crate::room::{Room, assert_all, lines, numbers};
+use crate::service::{Faults, Service};
+
+#[test]
+fn a_request_that_hangs_and_one_that_is_read_slowly_cost_time_alone() {
+    let room = Room::new("");
+    room.append("log/a.log", lines(0, 30_000));
+    room.service.set(Faults { hanging: 1, slow_reader: true, ..Faults::default() });
+    let running = room.start();
+    room.until("all is there", || room.service.count() >= 30_000);
+    assert_eq!(running.stop(), 0);
+    assert_eq!(assert_all(&numbers(&room.messages("a.log")), 30_000), 0);
+    room.assert_sound();
+}
+
+#[test]
+fn an_endpoint_that_is_not_there_yet_is_waited_for() {
+    let mut room = Room::new("");
+    room.append("log/a.log", lines(0, 10));
+    // Nobody listens there until later.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let endpoint = format!("http://{address}");
+    let running = room.start_with(|command| command.env("AWS_ENDPOINT_URL", &endpoint));
+    std::thread::sleep(Duration::from_millis(700));
+    room.service = Service::at(address);
+    room.until("all is there", || room.service.count() == 10);
+    assert_eq!(running.stop(), 0);
+    room.assert_sound();
+    // A name that nobody knows: it goes on trying, and can be stopped.
+    room.append("log/a.log", lines(10, 10));
+    let running = room.start_with(|command| command.env("AWS_ENDPOINT_URL", "http://nowhere.invalid:1"));
+    room.until("it says so", || room.said().matches("a batch waits for another try").count() >= 2);
+    let begun = Instant::now();
+    assert_eq!(running.stop(), 0);
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    let running = room.start_with(|command| command.env("AWS_ENDPOINT_URL", &endpoint));
+    room.until("the rest is there", || room.service.count() == 20);
+    assert_eq!(running.stop(), 0);
+}
+
+#[test]
+fn a_quota_of_requests_is_kept_to() {
+    let room = Room::new("");
+    room.service.set(Faults { per_second: Some(5), ..Faults::default() });
+    room.append("log/a.log", lines(0, 100_000));
+    let running = room.start();
+    room.until("all is there", || room.service.count() >= 100_000);
+    assert_eq!(running.stop(), 0);
+    assert_eq!(assert_all(&numbers(&room.messages("a.log")), 100_000), 0);
+    let accepted = room.service.accepted();
+    assert!(accepted.tries <= 2 * accepted.requests + 10, "{} tries for {}", accepted.tries, accepted.requests);
+    room.assert_sound();
+}
+
+#[test]
+fn groups_and_streams_that_cannot_be_made_and_such_as_are_deleted_are_made_in_the_end() {
+    let room = Room::new("");
+    room.service.set(Faults { makes_nothing: true, ..Faults::default() });
+    room.append("log/a.log", lines(0, 100));
+    let running = room.start();
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(room.service.count(), 0);
+    room.service.set(Faults::default());
+    room.until("all is there", || room.service.count() == 100);
+    let before = room.service.delete_streams();
+    room.append("log/a.log", lines(100, 100));
+    room.until("the rest is there", || room.service.count() == 100);
+    assert_eq!(running.stop(), 0);
+    let mut messages: Vec<String> = before.into_values().flatten().map(|(_, message)| message).collect();
+    messages.extend(room.messages("a.log"));
+    assert_eq!(assert_all(&numbers(&messages), 200), 0);
+    room.assert_sound();
+}
+
+#[test]
+fn events_the_service_keeps_no_more_or_not_yet_are_set_aside_each_with_its_reason() {
+    let room = Room::new("timestamp = { format = \"%s\" }\nretention_days = 3");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let (hour, day) = (3_600, 86_400);
+    for (name, ages) in
+        [("all", [20 * day, 5 * day, day, -hour, -3 * hour]), ("more", [16 * day, 15 * day, 4 * day, hour, 0])]
+    {
+        let text: String = ages.iter().map(|age| format!("{} it was {age} s ago\n", now - age)).collect();
+        room.append(&format!("log/{name}.log"), text);
+    }
+    let running = room.start();
+    room.until("what is kept is there", || room.service.count() == 4);
+    let letters = || fs::read_to_string(room.path("state/dead-letters.jsonl")).unwrap_or_default();
+    room.until("the others are set aside", || letters().lines().count() == 6);
+    assert_eq!(running.stop(), 0);
+    let count = |reason: &str| letters().matches(reason).count();
+    assert_eq!(count("\"older than 14 days\""), 3, "{}", letters());
+    assert_eq!(count("\"older than the group keeps events\""), 2, "{}", letters());
+    assert_eq!(count("\"more than two hours ahead\""), 1, "{}", letters());
+    assert_eq!(room.messages("all.log").len() + room.messages("more.log").len(), 4);
+    room.assert_sound();
+}
+
+#[test]
+fn a_clock_that_steps_by_hours_loses_and_doubles_nothing() {
+    let room = Room::new("");
+    room.append("log/a.log", lines(0, 1_000));
+    for (round, step) in ["+0", "-3h", "+90m", "-1y"].iter().enumerate() {
+        let round = round as u64;
+        let running = room.start_with(|command| {
+            // Each program of the library has its own way to be told; this one reads the environment.
+            command.env("LD_PRELOAD", faketime()).env("FAKETIME", step).env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        });
+        room.append("log/a.log", lines(1_000 + round * 100, 100));
+        let settled = || {
+            let letters = fs::read_to_string(room.path("state/dead-letters.jsonl")).unwrap_or_default();
+            room.service.count() + letters.lines().count() == 1_100 + round as usize * 100
+        };
+        room.until("all is there", settled);
+        assert_eq!(running.stop(), 0);
+    }
+    // Of a year ago nothing is taken, and it says so.
+    let letters = fs::read_to_string(room.path("state/dead-letters.jsonl")).unwrap();
+    assert_eq!(letters.matches("older than 14 days").count(), 100);
+    assert_eq!(assert_all(&numbers(&room.messages("a.log")), 1_300), 0);
+    room.assert_sound();
+}
+
+fn faketime() -> String {
+    let found = glob::glob("/usr/lib/*/faketime/libfaketime.so.1").unwrap().flatten().next();
+    found.expect("faketime is missing: scripts/install-test-tools.sh").display().to_string()
+}
+
+#[test]
+fn positions_that_cannot_be_saved_stop_nothing() {
+    let room = Room::new("");
+    room.append("log/a.log", lines(0, 100));
+    let running = room.start();
+    room.until("it is there", || room.service.count() == 100);
+    // Something that nobody can write to, not even root.
+    for name in ["positions.a", "positions.b"] {
+        let _ = fs::remove_file(room.path(&format!("state/{name}")));
+        fs::create_dir(room.path(&format!("state/{name}"))).unwrap();
+    }
+    room.append("log/a.log", lines(100, 50_000));
+    room.until("it goes on", || room.service.count() == 50_100);
+    room.until("it says so", || room.said().contains("positions cannot be saved"));
+    for name in ["positions.a", "positions.b"] {
+        fs::remove_dir(room.path(&format!("state/{name}"))).unwrap();
+    }
+    room.append("log/a.log", lines(50_100, 1));
+    room.until("it says so", || room.said().contains("positions are saved again"));
+    assert_eq!(running.stop(), 0);
+    let running = room.start();
+    room.append("log/a.log", lines(50_101, 1));
+    room.until("the last is there", || room.service.count() == 50_102);
+    assert_eq!(running.stop(), 0);
+    assert_eq!(assert_all(&numbers(&room.messages("a.log")), 50_102), 0);
+    room.assert_sound();
+}
+
+#[test]
+fn positions_of_before_gone_or_damaged_double_what_came_since_and_lose_nothing() {
+    let room = Room::new("");
+    room.append("log/a.log", lines(0, 1_000));
+    for damage in ["older", "cut", "gone"] {
+        let running = room.start();
+        let runs = || room.run(&["status"]).1.contains(&format!("running, pid {}", running.0.id()));
+        room.until("it is there", || runs() && numbers(&room.messages("a.log")).len() == 1_000);
+        assert_eq!(running.stop(), 0);
+        let path = |name: &str| room.path(&format!("state/positions.{name}"));
+        let newest = if fs::metadata(path("a")).unwrap().modified().unwrap()
+            > fs::metadata(path("b")).unwrap().modified().unwrap()
+        {
+            "a"
+        } else {
+            "b"
+        };
+        match damage {
+            // Power failed before the last write was on the disk.
+            "older" => fs::remove_file(path(newest)).unwrap(),
+            "cut" => {
+                let bytes = fs::read(path(newest)).unwrap();
+                fs::write(path(newest), &bytes[..bytes.len() / 2]).unwrap();
+            }
+            _ => ["a", "b"].iter().for_each(|name| fs::remove_file(path(name)).unwrap()),
+        }
+    }
+    room.append("log/a.log", lines(1_000, 10));
+    let running = room.start();
+    room.until("all is there", || numbers(&room.messages("a.log")).len() == 1_010);
+    assert_eq!(running.stop(), 0);
+    let twice = assert_all(&numbers(&room.messages("a.log")), 1_010);
+    assert!(twice <= 3_000, "{twice}");
+    assert!(room.said().contains("a file of positions is damaged"), "{}", room.said());
+    room.assert_sound();
+}
+
+#[test]
+fn two_shippers_cannot_send_the_same_files() {
+    let room = Room::new("");
+    let running = room.start();
+    room.until("it runs", || room.path("state/status.json").exists());
+    let (exit, _, said) = room.run(&["run"]);
+    assert_eq!(exit, 75, "{said}");
+    assert!(said.contains(&format!("pid {}", running.0.id())), "{said}");
+    assert_eq!(running.stop(), 0);
+}
+
+#[test]
+fn without_its_id_a_host_ships_nothing_and_with_one_it_keeps_it() {
+    let room = Room::new("");
+    let config = fs::read_to_string(room.path("config.toml")).unwrap();
+    fs::write(room.path("config.toml"), config.replace("{file}", "{instance_id}/{file}")).unwrap();
+    room.append("log/a.log", lines(0, 10));
+    let running = room.start();
+    room.until("it says so", || room.said().contains("who this host is cannot be found out"));
+    assert_eq!(room.service.accepted().tries, 0);
+    room.service.set_instance_id(Some("i-0123456789abcdef0"));
+    room.until("all is there", || room.messages("i-0123456789abcdef0/a.log").len() == 10);
+    assert_eq!(running.stop(), 0);
+    // The metadata service is down when it starts again.
+    room.service.set_instance_id(None);
+    room.append("log/a.log", lines(10, 10));
+    let running = room.start();
+    room.until("the rest is there", || room.messages("i-0123456789abcdef0/a.log").len() == 20);
+    assert_eq!(running.stop(), 0);
+    assert_eq!(room.service.accepted().streams.len(), 1, "no stream of another name");
+    room.assert_sound();
+}
+
+#[test]
+fn two_hundred_streams_that_all_fail_take_no_more_memory_than_a_few() {
+    let room = Room::new("");
+    for n in 0..200 {
+        room.append(&format!("log/{n}.log"), lines(0, 4_000));
+    }
+    room.service.set(Faults { outage: true, ..Faults::default() });
+    let running = room.start();
+    std::thread::sleep(Duration::from_secs(5));
+    let peak = running.peak();
+    assert!(peak < 48 * 1024, "{peak} KiB");
+    room.service.set(Faults::default());
+    room.until("all is there", || room.service.count() == 800_000);
+    assert_eq!(running.stop(), 0);
+    for n in 0..200 {
+        assert_eq!(assert_all(&numbers(&room.messages(&format!("{n}.log"))), 4_000), 0);
+    }
+    room.assert_sound();
+}
+
+#[test]
+fn a_stop_in_the_middle_of_trouble_is_quick_and_forgets_nothing() {
+    let room = Room::new("");
+    room.configure("", "stop = \"500ms\"");
+    let (mut random, mut written) = (Random::new(3), 0);
+    for round in 0..6 {
+        let outage = round % 2 == 0;
+        room.service.set(Faults { outage, throttled: 50, answer_lost: 0, ..Faults::default() });
+        let running = room.start();
+        room.append("log/a.log", lines(written, 20_000));
+        written += 20_000;
+        std::thread::sleep(Duration::from_millis(random.below(500)));
+        let begun = Instant::now();
+        assert_eq!(running.stop(), 0);
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    room.service.set(Faults::default());
+    let running = room.start();
+    room.until("all is there", || numbers(&room.messages("a.log")).len() as u64 == written);
+    assert_eq!(running.stop(), 0);
+    let twice = assert_all(&numbers(&room.messages("a.log")), written);
+    // A request under way when time is up may have arrived: one batch a stop at most.
+    assert!(twice <= 6 * 10_000, "{twice}");
+    assert!(!room.path("state/dead-letters.jsonl").exists());
+    room.assert_sound();
+}
