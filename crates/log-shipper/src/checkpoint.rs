@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,10 @@ const NAMES: [&str; 2] = ["positions.a", "positions.b"];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it was seen last.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// Where it was found first; its stream is called after it.
+    #[serde(serialize_with = "lossy")]
     pub origin: PathBuf,
     pub device: u64,
     pub inode: u64,
@@ -33,6 +36,11 @@ pub struct Entry {
     pub print: Print,
     #[serde(flatten)]
     pub position: Position,
+}
+
+/// A name that is not UTF-8 can be written only nearly; its file is found again by its number and its bytes.
+fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// One journal's position.
@@ -114,22 +122,34 @@ impl Checkpoint {
         Ok(Found { checkpoint, positions: latest.positions, damaged })
     }
 
-    /// Durable when it returns.
-    pub fn write(&mut self, positions: Positions) -> Result<(), CheckpointError> {
+    /// Durable when it returns; gives the time it took to write, without the wait for the disk.
+    pub fn write(&mut self, positions: Positions) -> Result<Duration, CheckpointError> {
+        let begun = Instant::now();
         let number = self.number + 1;
         let path = self.directory.join(NAMES[(number % 2) as usize]);
-        let document = serde_json::to_vec(&Document { number, positions }).unwrap_or_default();
+        let document = serde_json::to_vec(&Document { number, positions });
+        let document = document.map_err(|error| CheckpointError::Io {
+            action: "write",
+            path: path.clone(),
+            source: io::Error::other(error),
+        })?;
         let head = head(&document);
         let is_new = !path.exists();
         let written = File::create(&path).and_then(|mut file| {
             file.write_all(head.as_bytes())?;
             file.write_all(&document)?;
-            file.sync_data()
+            let took = begun.elapsed();
+            file.sync_data().map(|()| took)
         });
-        let written = written.and_then(|()| if is_new { File::open(&self.directory)?.sync_all() } else { Ok(()) });
-        written.map_err(|source| CheckpointError::Io { action: "write", path, source })?;
+        let written = written.and_then(|took| {
+            if is_new {
+                File::open(&self.directory)?.sync_all()?;
+            }
+            Ok(took)
+        });
+        let took = written.map_err(|source| CheckpointError::Io { action: "write", path, source })?;
         self.number = number;
-        Ok(())
+        Ok(took)
     }
 }
 

@@ -200,7 +200,6 @@ pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<()
 fn sources(config: &Config) -> Vec<Found> {
     let files = config.files.iter().flat_map(|files| {
         files.paths.iter().map(|pattern| {
-            let paths = glob::glob_with(pattern.as_str(), tail::GLOB).into_iter().flatten();
             let mut found = Found {
                 source: pattern.as_str().into(),
                 group: files.group.as_str().into(),
@@ -208,8 +207,8 @@ fn sources(config: &Config) -> Vec<Found> {
                 files: 0,
                 unreadable: Vec::new(),
             };
-            for path in paths {
-                let is_left_out = |path: &Path| files.exclude.iter().any(|out| out.matches_path_with(path, tail::GLOB));
+            for path in tail::walk(pattern.as_str()) {
+                let is_left_out = |path: &Path| files.exclude.iter().any(|out| tail::matches(out, path));
                 match path {
                     Ok(path) if path.is_dir() || is_left_out(&path) => {}
                     Ok(path) => {
@@ -329,6 +328,8 @@ fn text_of_status(now: &StatusNow) -> String {
         ("files emptied while they were read", counts.files_emptied),
         ("bytes that nobody could read any more", counts.bytes_lost),
         ("gaps in the journal", counts.journal_gaps),
+        ("stretches of the journal that could not be read", counts.journal_damaged),
+        ("fields of the journal that were cut", counts.journal_cut),
         ("positions not saved", counts.saves_failed),
         ("metrics given up", counts.metrics_dropped),
     ];
@@ -336,13 +337,8 @@ fn text_of_status(now: &StatusNow) -> String {
         let _ = writeln!(text, "{what}: {}", count(number));
     }
     for file in &status.lagging {
-        let _ = writeln!(
-            text,
-            "lags: {} by {}, {:.1} s",
-            cli::escape(&file.path.display().to_string()),
-            bytes(file.lag_bytes),
-            file.lag_seconds
-        );
+        let _ =
+            writeln!(text, "lags: {} by {}, {:.1} s", cli::escape(&file.path), bytes(file.lag_bytes), file.lag_seconds);
     }
     for stream in &status.troubled {
         let _ = writeln!(
@@ -355,7 +351,7 @@ fn text_of_status(now: &StatusNow) -> String {
         );
     }
     for (path, reason) in &status.unreadable {
-        let _ = writeln!(text, "cannot be read: {}: {reason}", cli::escape(&path.display().to_string()));
+        let _ = writeln!(text, "cannot be read: {}: {reason}", cli::escape(path));
     }
     text
 }

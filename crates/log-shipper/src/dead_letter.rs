@@ -24,16 +24,17 @@ impl DeadLetters {
 
     /// Writes the events of a batch that the service does not want. Durable when it returns.
     pub fn write(&self, flight: &Flight) -> io::Result<()> {
-        self.append(flight, flight.rejected.iter().copied())
+        self.append(flight, flight.rejected.iter().map(|(event, reason)| (*event, reason.as_ref())))
     }
 
     /// Writes what is left of a batch that was not sent and cannot be read again. Durable when it returns.
     pub fn write_left(&self, flight: &Flight) -> io::Result<()> {
         let left = flight.left.iter().flat_map(Clone::clone).map(|event| (event, "not sent when log-shipper stopped"));
-        self.append(flight, flight.rejected.iter().copied().chain(left))
+        let rejected = flight.rejected.iter().map(|(event, reason)| (*event, reason.as_ref()));
+        self.append(flight, rejected.chain(left))
     }
 
-    fn append(&self, flight: &Flight, events: impl Iterator<Item = (usize, &'static str)>) -> io::Result<()> {
+    fn append<'a>(&self, flight: &Flight, events: impl Iterator<Item = (usize, &'a str)>) -> io::Result<()> {
         let mut lines = Vec::new();
         for (event, reason) in events {
             let head = serde_json::json!({ "reason": reason, "group": flight.group, "stream": flight.name });
@@ -47,6 +48,10 @@ impl DeadLetters {
         // What is logged may be private.
         let mut file: File = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
         let before = file.metadata()?.len();
+        if before == 0 {
+            // The name may be new.
+            self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
+        }
         file.write_all(&lines).and_then(|()| file.sync_data()).inspect_err(|_| {
             // Half a line would spoil the next one; it is written again.
             let _ = file.set_len(before);

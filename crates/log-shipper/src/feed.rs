@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::io::AsyncReadExt;
 
 use crate::batch::MAX_MESSAGE;
 use crate::config::{JournalFormat, JournalSource};
-use crate::journal::{Entry, Journal, Mark};
+use crate::journal::{Entry, Journal, Mark, Stats};
 use crate::lines::{self, Joining, Lines};
 use crate::status::Counts;
 use crate::stream::{Event, Offered, Origin, Rules};
@@ -31,6 +32,7 @@ pub struct JournalFeed {
     last: Option<Mark>,
     accepted: Option<Mark>,
     pending: VecDeque<(u64, Option<Mark>, bool)>,
+    is_moved: bool,
 }
 
 impl JournalFeed {
@@ -47,6 +49,7 @@ impl JournalFeed {
             last: from.clone(),
             accepted: from,
             pending: VecDeque::new(),
+            is_moved: false,
         }
     }
 
@@ -66,8 +69,13 @@ impl JournalFeed {
         self.accepted.as_ref()
     }
 
-    pub fn gaps(&self) -> u64 {
-        self.journal.stats().gaps
+    pub fn stats(&self) -> Stats {
+        self.journal.stats()
+    }
+
+    /// Whether the accepted mark moved over entries of which nothing is shipped.
+    pub fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.is_moved)
     }
 
     /// Takes entries into the stream's batch; true when something was taken.
@@ -110,7 +118,10 @@ impl JournalFeed {
                 }
                 _ => match self.pending.back_mut() {
                     Some(last) => last.1.clone_from(&self.last),
-                    None => self.accepted.clone_from(&self.last),
+                    None => {
+                        self.accepted.clone_from(&self.last);
+                        self.is_moved = true;
+                    }
                 },
             }
         }
@@ -184,7 +195,12 @@ impl StdinFeed {
 
     /// Nothing more is read.
     pub fn ends(&mut self) {
-        self.is_new |= self.input.take().is_some();
+        if self.input.is_some() {
+            // What was read already and not taken is taken.
+            let _ = self.ready().now_or_never();
+            self.is_new = true;
+        }
+        self.input = None;
     }
 
     pub fn is_done(&self) -> bool {

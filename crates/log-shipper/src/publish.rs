@@ -225,7 +225,7 @@ fn own(status: &Status, before: &Counts, lag_per_file: bool) -> Vec<Metric> {
         metric(name, unit, count as f64)
     }));
     for file in status.lagging.iter().filter(|_| lag_per_file) {
-        let dimensions = vec![("path", dimension(&file.path.display().to_string()))];
+        let dimensions = vec![("path", dimension(&file.path))];
         metrics.push(Metric {
             name: "log_shipper_file_lag_bytes",
             unit: Unit::Bytes,

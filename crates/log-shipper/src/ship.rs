@@ -25,12 +25,14 @@ use crate::stream::Flight;
 use crate::watch::Watch;
 use crate::work::Work;
 
+/// Requests under way, of all streams.
+const MOST_UNDER_WAY: usize = 32;
 /// How often directories are looked at although they tell of themselves, and how often if they do not.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
 const LOOK_AROUND_BLIND: Duration = Duration::from_secs(1);
 /// Hints of something new are collected so long.
 const COLLECT: Duration = Duration::from_millis(100);
-/// Positions are saved at once, but never for more than a fifth of the time.
+/// Positions are saved at once, but never for more than a fifth of the time, waits for the disk left out.
 const REST: u32 = 4;
 const LONGEST_REST: Duration = Duration::from_millis(500);
 /// Where they cannot be saved it is tried so often.
@@ -90,7 +92,7 @@ pub async fn ship(
 type Answer = Pin<Box<dyn Future<Output = (Flight, Ended, u64)>>>;
 /// True once no answer is waited for any more.
 type GivenUp = tokio::sync::watch::Receiver<bool>;
-type Saving = JoinHandle<(Checkpoint, Result<(), CheckpointError>, Duration)>;
+type Saving = JoinHandle<(Checkpoint, Result<Duration, CheckpointError>)>;
 
 struct Shipper<'a> {
     config: &'a Config,
@@ -158,12 +160,14 @@ impl Shipper<'_> {
                 None if is_done && self.work.is_at_end() => break,
                 _ => {}
             }
-            let wake = if works { now } else { self.wake(now, stopped, saving.is_some()) };
+            let wake = self.wake(now, stopped, saving.is_some());
             tokio::select! {
                 biased;
                 () = &mut stop, if stopped.is_none() => {
                     info!("stopping: what was read is sent, and nothing more is read");
-                    stopped = Some(Instant::now());
+                    let now = Instant::now();
+                    self.work.stop(now);
+                    stopped = Some(now);
                 }
                 Some((flight, ended, requests)) = answers.next(), if !answers.is_empty() => {
                     self.landed(flight, ended, requests);
@@ -180,7 +184,7 @@ impl Shipper<'_> {
                     }
                 }
                 () = self.work.ready(), if stopped.is_none() => {}
-                () = tokio::time::sleep_until(wake.into()) => {}
+                () = rest(wake, works) => {}
             }
         }
         // What is under way may have arrived, and nobody knows: it is sent again after the next start, or set aside where that
@@ -209,7 +213,10 @@ impl Shipper<'_> {
 
     /// When there is something to do without anything happening.
     fn wake(&self, now: Instant, stopped: Option<Instant>, is_saving: bool) -> Instant {
-        let mut wake = self.look_after.min(self.report_after);
+        let mut wake = self.report_after;
+        if stopped.is_none() {
+            wake = wake.min(self.look_after);
+        }
         wake = wake.min(self.work.wake(now).unwrap_or(wake));
         if self.publisher.is_some() {
             wake = wake.min(self.measure_after);
@@ -230,10 +237,11 @@ impl Shipper<'_> {
         if now < self.look_after {
             return;
         }
-        let directories = self.work.look_around(now);
+        let is_told = watch.is_complete();
+        let directories = self.work.look_around(now, is_told);
         // What happened in a new directory before it was watched, nobody told.
         if watch.set(&directories) {
-            self.work.look_around(now);
+            self.work.look_around(now, is_told);
         }
         self.look_after = now + if watch.is_complete() { LOOK_AROUND } else { LOOK_AROUND_BLIND };
     }
@@ -241,7 +249,7 @@ impl Shipper<'_> {
     // ---- sending
 
     fn send(&mut self, now: Instant, answers: &mut FuturesUnordered<Answer>, given_up: &GivenUp) {
-        while self.pace.next().is_none_or(|next| next <= now) {
+        while answers.len() < MOST_UNDER_WAY && self.pace.next().is_none_or(|next| next <= now) {
             let Some(flight) = self.work.next_flight(now, self.config.delivery.parallel, self.saves) else { break };
             self.pace.sent(now);
             self.recent.sent(now);
@@ -253,10 +261,10 @@ impl Shipper<'_> {
         let now = Instant::now();
         self.work.counts.requests += requests;
         if matches!(ended, Ended::Done) && !flight.rejected.is_empty() {
-            let reason = flight.rejected[0].1;
+            let reason = flight.rejected[0].1.clone();
             match self.dead_letters.write(&flight) {
                 Ok(()) => warn!(
-                    group = flight.group, stream = flight.name, events = flight.rejected.len(), reason,
+                    group = flight.group, stream = flight.name, events = flight.rejected.len(), %reason,
                     file = %self.dead_letters.path().display(),
                     "events that the service does not want were written to a file"
                 ),
@@ -321,19 +329,18 @@ impl Shipper<'_> {
         let mut checkpoint = self.checkpoint.take()?;
         let positions = self.work.positions();
         Some(tokio::task::spawn_blocking(move || {
-            let begun = Instant::now();
             let written = checkpoint.write(positions);
-            (checkpoint, written, begun.elapsed())
+            (checkpoint, written)
         }))
     }
 
-    fn was_saved(&mut self, saved: Option<(Checkpoint, Result<(), CheckpointError>, Duration)>) {
-        let Some((checkpoint, written, took)) = saved else { return };
+    fn was_saved(&mut self, saved: Option<(Checkpoint, Result<Duration, CheckpointError>)>) {
+        let Some((checkpoint, written)) = saved else { return };
         self.checkpoint = Some(checkpoint);
         self.work.was_saved(written.is_ok());
         let now = Instant::now();
         match written {
-            Ok(()) => self.save_after = now + (took * REST).min(LONGEST_REST),
+            Ok(took) => self.save_after = now + (took * REST).min(LONGEST_REST),
             Err(error) => {
                 self.work.counts.saves_failed += 1;
                 self.save_after = now + SAVE_AGAIN;
@@ -388,7 +395,16 @@ fn write_status(state: &Path, status: &Status) {
     }
 }
 
-async fn wait(saving: &mut Option<Saving>) -> Option<(Checkpoint, Result<(), CheckpointError>, Duration)> {
+/// Until a time; where there is more to do, only until others had their turn.
+async fn rest(wake: Instant, works: bool) {
+    if works {
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep_until(wake.into()).await;
+    }
+}
+
+async fn wait(saving: &mut Option<Saving>) -> Option<(Checkpoint, Result<Duration, CheckpointError>)> {
     match saving {
         Some(saving) => saving.await.ok(),
         None => None,
@@ -396,47 +412,72 @@ async fn wait(saving: &mut Option<Saving>) -> Option<(Checkpoint, Result<(), Che
 }
 
 /// Sends what is left of a batch, in halves where the service refuses it: one event it does not want costs itself alone.
-async fn deliver(sink: Sink, mut flight: Flight, mut gzip: bool, mut given_up: GivenUp) -> (Flight, Ended, u64) {
+async fn deliver(sink: Sink, mut flight: Flight, gzip: bool, mut given_up: GivenUp) -> (Flight, Ended, u64) {
     let mut requests = 0;
-    let mut is_made = false;
-    while let Some(events) = flight.left.pop() {
-        requests += 1;
-        let answer = tokio::select! {
-            answer = sink.put(flight.sealed.body(events.clone()), gzip) => answer,
-            _ = given_up.wait_for(|given_up| *given_up) => Err(SinkError::Unavailable("not waited for any longer".into())),
-        };
-        match answer {
-            Ok(rejected) => note_rejected(&mut flight, &events, rejected),
+    let ended = tokio::select! {
+        biased;
+        ended = deliver_left(&sink, &mut flight, gzip, &mut requests) => ended,
+        _ = given_up.wait_for(|given_up| *given_up) => Ended::Again(SinkError::Unavailable("not waited for any longer".into())),
+    };
+    (flight, ended, requests)
+}
+
+/// What is being sent stays in `left` until its answer is there.
+async fn deliver_left(sink: &Sink, flight: &mut Flight, gzip: bool, requests: &mut u64) -> Ended {
+    let (mut is_made, mut is_wanted, mut is_doubted) = (false, false, false);
+    let mut gzip = gzip && sink.takes_gzip();
+    while let Some(events) = flight.left.last().cloned() {
+        *requests += 1;
+        let refused = match sink.put(flight.sealed.body(events.clone()), gzip).await {
+            Ok(rejected) => {
+                if is_doubted {
+                    sink.without_gzip();
+                }
+                flight.left.pop();
+                note_rejected(flight, &events, rejected);
+                is_wanted = true;
+                is_doubted = false;
+                continue;
+            }
             Err(SinkError::Missing) if !is_made => {
                 is_made = true;
-                flight.left.push(events);
                 if let Err(error) = sink.create(&flight.group, &flight.name).await {
-                    return (flight, Ended::Again(error), requests);
+                    return Ended::Again(error);
                 }
+                continue;
             }
+            Err(SinkError::Refused(refused)) => refused,
+            Err(error) => return Ended::Again(error),
+        };
+        if gzip {
             // It may be the compression that it does not know.
-            Err(SinkError::Refused(_)) if gzip => {
-                gzip = false;
-                flight.left.push(events);
-            }
-            Err(SinkError::Refused(_)) if events.len() == 1 => {
-                flight.rejected.push((events.start, "refused by the service"));
-            }
-            Err(SinkError::Refused(_)) => {
-                let middle = events.start + events.len() / 2;
-                flight.left.push(middle..events.end);
-                flight.left.push(events.start..middle);
-            }
-            Err(error) => {
-                flight.left.push(events);
-                return (flight, Ended::Again(error), requests);
-            }
+            (gzip, is_doubted) = (false, true);
+            continue;
         }
+        is_doubted = false;
+        flight.left.pop();
+        if events.len() > 1 {
+            let middle = events.start + events.len() / 2;
+            flight.left.extend([middle..events.end, events.start..middle]);
+            continue;
+        }
+        if !is_wanted {
+            // Perhaps it is not the event: nothing that goes to this stream is wanted.
+            *requests += 1;
+            if let Err(error) = sink.put_nothing(&flight.group, &flight.name).await {
+                flight.left.push(events);
+                return Ended::Again(error);
+            }
+            is_wanted = true;
+        }
+        flight.rejected.push((events.start, format!("refused by the service ({refused})").into()));
     }
     if let Some(days) = flight.retention_days {
-        sink.retain_once(&flight.group, days).await;
+        let (sink, group) = (sink.clone(), flight.group.clone());
+        // What is accepted does not wait for it.
+        tokio::spawn(async move { sink.retain_once(&group, days).await });
     }
-    (flight, Ended::Done, requests)
+    Ended::Done
 }
 
 fn note_rejected(flight: &mut Flight, events: &std::ops::Range<usize>, rejected: Rejected) {
@@ -450,7 +491,7 @@ fn note_rejected(flight: &mut Flight, events: &std::ops::Range<usize>, rejected:
         (too_new_start..events.len(), "more than two hours ahead"),
     ];
     for (indices, reason) in all {
-        flight.rejected.extend(indices.map(|index| (events.start + index, reason)));
+        flight.rejected.extend(indices.map(|index| (events.start + index, reason.into())));
     }
 }
 

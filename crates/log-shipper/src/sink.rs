@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub struct Sink {
     client: Client,
     /// Groups that were told how long to keep events; of those that could not be, the time of the next try.
     retained: Arc<Mutex<HashMap<String, Option<Instant>>>>,
+    refuses_gzip: Arc<AtomicBool>,
 }
 
 /// Why a request was not done, by what is to be done about it.
@@ -61,7 +63,7 @@ pub struct Rejected {
 impl Sink {
     /// The service that [`settings`] lead to.
     pub fn new(settings: &SdkConfig) -> Self {
-        Self { client: Client::new(settings), retained: Arc::default() }
+        Self { client: Client::new(settings), retained: Arc::default(), refuses_gzip: Arc::default() }
     }
 }
 
@@ -162,6 +164,18 @@ impl Sink {
             Err(error) => {
                 tracing::warn!(group, days, %error, "how long the group keeps events could not be set; it is tried again")
             }
+        }
+    }
+
+    /// Whether it is known not to take compressed requests.
+    pub fn takes_gzip(&self) -> bool {
+        !self.refuses_gzip.load(Ordering::Relaxed)
+    }
+
+    /// A request was refused compressed and accepted as it is.
+    pub fn without_gzip(&self) {
+        if !self.refuses_gzip.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the service takes no compressed requests; they are sent as they are");
         }
     }
 

@@ -138,15 +138,21 @@ impl Source {
     pub fn look(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<Look> {
         let overlap = self.overlap();
         let from = self.read.position.offset - overlap as u64;
-        let Some(file) = self.open()? else { return Ok(Look::AtEnd) };
+        self.open()?;
+        let Some(file) = &self.file else { return Ok(Look::AtEnd) };
         let length = read_at(file, buffer, from)?;
         let size = file.metadata()?.len();
         let is_same = length >= overlap
             && buffer[..overlap] == *self.read.before()
+            // Lines may all end alike.
+            && self.peeked.is_in(file)?
             // It was emptied while it was read, or before anything was.
             && size >= self.size.max(from + length as u64);
         if !is_same {
             return Ok(Look::Emptied { unread: self.size.saturating_sub(self.read.position.offset) });
+        }
+        if self.peeked.before().len() < BEFORE {
+            self.peeked = Mark::of(file, size.min(BEFORE as u64))?.unwrap_or_default();
         }
         if size > self.size {
             self.grew = now;
@@ -159,10 +165,10 @@ impl Source {
     pub fn glance(&mut self, now: Instant) -> io::Result<Option<u64>> {
         let Some(file) = &self.file else { return Ok(None) };
         let size = file.metadata()?.len();
-        if size < self.size || !self.copy_mark().is_in(file)? {
+        if size < self.size || !self.read.is_in(file)? || !self.peeked.is_in(file)? {
             return Ok(Some(self.size.saturating_sub(self.read.position.offset)));
         }
-        if self.read.position.offset == 0 && self.peeked.before().len() < BEFORE {
+        if self.peeked.before().len() < BEFORE {
             self.peeked = Mark::of(file, size.min(BEFORE as u64))?.unwrap_or_default();
         }
         if size > self.size {

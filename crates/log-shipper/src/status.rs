@@ -1,7 +1,5 @@
 //! What was done and what waits: for `status`, for the metrics and for the last line. Times are seconds.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 /// Counts since the start.
@@ -36,6 +34,10 @@ pub struct Counts {
     pub saves_failed: u64,
     /// Stretches of the journal that were gone before they were read.
     pub journal_gaps: u64,
+    /// Stretches of what journalctl wrote that were no entries.
+    pub journal_damaged: u64,
+    /// Fields of entries that were longer than what is kept of them.
+    pub journal_cut: u64,
     /// Metrics that could not be sent in time.
     pub metrics_dropped: u64,
 }
@@ -43,7 +45,7 @@ pub struct Counts {
 /// One file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileStatus {
-    pub path: PathBuf,
+    pub path: String,
     pub stream: String,
     pub bytes: u64,
     pub lag_bytes: u64,
@@ -78,5 +80,5 @@ pub struct Status {
     pub lagging: Vec<FileStatus>,
     pub troubled: Vec<StreamStatus>,
     /// Files that cannot be read, with the reason.
-    pub unreadable: Vec<(PathBuf, String)>,
+    pub unreadable: Vec<(String, String)>,
 }

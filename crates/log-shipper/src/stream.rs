@@ -45,12 +45,16 @@ pub struct Stream {
     pub filling: Option<Filling>,
     /// To be sent, the oldest first.
     pub waiting: VecDeque<Flight>,
-    /// Requests under way.
-    pub under_way: usize,
-    /// Accepted, and not in a file of positions yet: after a kill they are sent again.
-    pub unsaved: usize,
+    /// Batches under way.
+    pub under_way: BTreeSet<u64>,
+    /// Batches that are accepted, and behind which no saved position is yet: after a kill they are sent again.
+    pub unsaved: BTreeSet<u64>,
     /// As many of them are being saved.
     pub being_saved: usize,
+    /// The file that was read last; the next is another.
+    pub last_read: u64,
+    /// Its part of all memory, as it was counted last.
+    pub counted: usize,
     /// Why the last try failed.
     pub trouble: Option<String>,
     failures: u32,
@@ -82,7 +86,7 @@ pub struct Flight {
     /// What is still to be sent.
     pub left: Vec<Range<usize>>,
     /// Events the service does not want, with its reason, to be set aside.
-    pub rejected: Vec<(usize, &'static str)>,
+    pub rejected: Vec<(usize, Cow<'static, str>)>,
 }
 
 impl Flight {
@@ -124,9 +128,11 @@ impl Stream {
             retention_days,
             filling: None,
             waiting: VecDeque::new(),
-            under_way: 0,
-            unsaved: 0,
+            under_way: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
             being_saved: 0,
+            last_read: 0,
+            counted: 0,
             trouble: None,
             failures: 0,
             not_before: None,
@@ -225,7 +231,7 @@ impl Stream {
 
     /// Whether more may be read for it: not ahead of what waits, and not while it fails.
     pub fn takes_more(&self, now: Instant) -> bool {
-        self.waiting.is_empty() && (!self.is_failing() || (self.under_way == 0 && self.is_due(now)))
+        self.waiting.is_empty() && (!self.is_failing() || (self.under_way.is_empty() && self.is_due(now)))
     }
 
     pub fn succeeded(&mut self) {
@@ -246,9 +252,20 @@ impl Stream {
     /// Whether one more request may go: those that are under way, and those that would be sent again after a kill, are never
     /// more than `parallel`. Where positions cannot be saved that bound is given up, so that shipping goes on.
     pub fn may_send(&self, now: Instant, parallel: usize, saves: bool) -> bool {
+        let Some(next) = self.waiting.front().filter(|_| self.is_due(now)) else { return false };
         let most = if self.is_failing() { 1 } else { parallel };
-        let unsaved = if saves { self.unsaved + self.being_saved } else { 0 };
-        !self.waiting.is_empty() && self.under_way + unsaved < most && self.is_due(now)
+        let unsaved = if saves { self.unsaved.len() + self.being_saved } else { 0 };
+        // Those behind it cannot be saved before it is accepted; it was counted when it was sent first.
+        let holds_up_others = self.under_way.is_empty() && self.unsaved.first().is_some_and(|other| next.id < *other);
+        self.under_way.len() + unsaved < most || holds_up_others
+    }
+
+    /// Positions are saved now: gives up counting the batches before the oldest that is not accepted.
+    pub fn being_saved(&mut self) {
+        let waiting = self.waiting.front().map(|flight| flight.id);
+        let oldest = self.under_way.first().copied().into_iter().chain(waiting).min();
+        let rest = oldest.map_or_else(BTreeSet::new, |oldest| self.unsaved.split_off(&oldest));
+        self.being_saved += std::mem::replace(&mut self.unsaved, rest).len();
     }
 
     /// Bytes of memory, but for what is under way.
@@ -290,11 +307,23 @@ mod tests {
         stream.offer(event("x", 0), &Rules::default(), now, &mut next, &mut counts);
         stream.seal(0);
         assert!(stream.may_send(now, 1, true));
-        for (under_way, unsaved, being_saved) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
-            (stream.under_way, stream.unsaved, stream.being_saved) = (under_way, unsaved, being_saved);
+        for at_risk in 0..3 {
+            stream.under_way = (0..usize::from(at_risk == 0)).map(|id| id as u64).collect();
+            stream.unsaved = (0..usize::from(at_risk == 1)).map(|id| id as u64).collect();
+            stream.being_saved = usize::from(at_risk == 2);
             assert!(!stream.may_send(now, 1, true) && stream.may_send(now, 2, true));
         }
         assert!(stream.may_send(now, 1, false), "positions cannot be saved: shipping goes on");
+        // What came behind a batch that failed is saved with it, and not before.
+        (stream.under_way, stream.unsaved, stream.being_saved) = (BTreeSet::new(), [2, 3].into(), 0);
+        assert!(stream.may_send(now, 2, true), "it is the oldest");
+        stream.being_saved();
+        assert_eq!((stream.being_saved, stream.unsaved.len()), (0, 2));
+        stream.waiting.clear();
+        stream.being_saved();
+        assert_eq!((stream.being_saved, stream.unsaved.len()), (2, 0));
+        stream.offer(event("x", 0), &Rules::default(), now, &mut next, &mut counts);
+        stream.seal(0);
         let wait = stream.failed(now, false, 1.0);
         assert!(!stream.may_send(now, 8, false) && stream.may_send(now + wait, 8, false));
     }

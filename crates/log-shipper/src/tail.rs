@@ -84,6 +84,8 @@ pub struct Tails {
     /// A file's path, and where that leads to if it is a link.
     by_path: HashMap<PathBuf, u64>,
     next: u64,
+    /// Of each stream its files.
+    by_stream: BTreeMap<usize, BTreeSet<u64>>,
     /// Of each stream the files there may be something to read of.
     dirty: BTreeMap<usize, BTreeSet<u64>>,
     /// Files that are no path's any more.
@@ -94,6 +96,9 @@ pub struct Tails {
     archives: HashMap<(u64, u64), SystemTime>,
     unreadable: BTreeMap<PathBuf, String>,
     buffer: Vec<u8>,
+    is_stopping: bool,
+    /// Files that could not be read, to be tried again at the next look around.
+    failed: BTreeSet<u64>,
     /// A position moved, or a file came or went.
     pub is_changed: bool,
 }
@@ -110,6 +115,7 @@ impl Tails {
             by_inode: HashMap::new(),
             by_path: HashMap::new(),
             next: 0,
+            by_stream: BTreeMap::new(),
             dirty: BTreeMap::new(),
             detached: BTreeSet::new(),
             polled: None,
@@ -117,7 +123,10 @@ impl Tails {
             archives: HashMap::new(),
             unreadable: BTreeMap::new(),
             buffer: vec![0; CHUNK],
-            is_changed: false,
+            is_stopping: false,
+            failed: BTreeSet::new(),
+            // Where everything begins is a position as well.
+            is_changed: true,
         }
     }
 
@@ -148,21 +157,22 @@ impl Tails {
 
     fn spec_of(&self, path: &Path) -> Option<usize> {
         let is_of = |files: &Files| {
-            let matches = |pattern: &glob::Pattern| pattern.matches_path_with(path, GLOB);
-            files.paths.iter().any(matches) && !files.exclude.iter().any(matches)
+            files.paths.iter().any(|pattern| matches(pattern, path))
+                && !files.exclude.iter().any(|pattern| matches(pattern, path))
         };
         self.specs.iter().position(is_of)
     }
 
     /// Finds files that are new, and such as have gone from their path; gives the directories to be watched.
-    pub fn look_around(&mut self, streams: &mut Streams, now: Instant) -> BTreeSet<PathBuf> {
+    ///
+    /// `is_told`: whatever was renamed since the last look was told.
+    pub fn look_around(&mut self, streams: &mut Streams, now: Instant, is_told: bool) -> BTreeSet<PathBuf> {
         let mut seen: BTreeMap<u64, PathBuf> = BTreeMap::new();
         let mut directories = BTreeSet::new();
         for index in 0..self.specs.len() {
             for pattern in self.specs[index].paths.clone() {
                 directories.extend(directories_of(pattern.as_str()));
-                let Ok(paths) = glob::glob_with(pattern.as_str(), GLOB) else { continue };
-                for path in paths {
+                for path in walk(pattern.as_str()) {
                     match path {
                         Ok(path) if self.spec_of(&path) == Some(index) => {
                             if let Some(id) = self.add(index, &path, &path, streams, now) {
@@ -178,6 +188,9 @@ impl Tails {
         directories.extend(self.sources.values().filter_map(|source| Some(source.real.as_ref()?.parent()?.to_owned())));
         let gone: Vec<u64> = self.sources.keys().filter(|id| !seen.contains_key(id)).copied().collect();
         for id in gone {
+            if !is_told {
+                self.find_again(id);
+            }
             self.detach(id, now);
         }
         if self.is_first_look {
@@ -185,8 +198,26 @@ impl Tails {
             self.find_siblings(streams, now);
         }
         self.unreadable.retain(|path, _| path.exists());
+        for id in std::mem::take(&mut self.failed) {
+            mark_dirty(&mut self.dirty, &self.sources, id);
+        }
         self.tidy(now);
         directories
+    }
+
+    /// A file that is closed and not at its path any more may have been renamed without a word.
+    fn find_again(&mut self, id: u64) {
+        let Some(source) = self.sources.get_mut(&id).filter(|source| !source.is_open()) else { return };
+        let inode = source.inode();
+        let siblings = source.path.parent().and_then(|directory| std::fs::read_dir(directory).ok());
+        let is_it =
+            |sibling: &std::fs::DirEntry| sibling.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == inode);
+        if let Some(sibling) = siblings.into_iter().flatten().flatten().find(is_it) {
+            forget_paths(&mut self.by_path, source, id);
+            source.moved_to(&sibling.path());
+            note_paths(&mut self.by_path, source, id);
+            self.is_changed = true;
+        }
     }
 
     fn detach(&mut self, id: u64, now: Instant) {
@@ -244,7 +275,7 @@ impl Tails {
         let restored = self.restore(&file, path);
         let from = match &restored {
             Some((_, mark)) => *mark,
-            None if self.is_first_look && self.specs[spec].from_end && !self.was_shipped(spec) => {
+            None if self.is_first_look && self.specs[spec].from_end && !self.was_shipped(spec, path) => {
                 Mark::of(&file, meta.len()).ok().flatten().unwrap_or_default()
             }
             None => Mark::default(),
@@ -269,9 +300,11 @@ impl Tails {
         let id = *self.by_inode.get(&(meta.dev(), meta.ino()))?;
         let is_asked_for = self.spec_of(path).is_some();
         let source = self.sources.get_mut(&id)?;
-        if !source.is_open() && meta.len() < source.read_mark().position.offset {
-            // Its number was given to another file, or it was emptied: the bytes decide, once it is open.
-            if source.is_settled() {
+        if !source.is_open() && source.path != path {
+            // Its number may have been given to another file.
+            let is_it =
+                source::open(path).and_then(|file| file.map_or(Ok(false), |file| source.read_mark().is_in(&file)));
+            if source.is_settled() && !is_it.unwrap_or_default() {
                 self.remove(id);
                 return None;
             }
@@ -303,8 +336,10 @@ impl Tails {
     }
 
     /// Whether files of these patterns were shipped before this start.
-    fn was_shipped(&self, spec: usize) -> bool {
-        self.specs[spec].paths.iter().all(|pattern| self.known.iter().any(|known| known == pattern.as_str()))
+    fn was_shipped(&self, spec: usize, path: &Path) -> bool {
+        let matching = self.specs[spec].paths.iter().filter(|pattern| matches(pattern, path));
+        let is_known = |pattern: &glob::Pattern| self.known.iter().any(|known| known == pattern.as_str());
+        matching.into_iter().any(is_known)
     }
 
     /// All patterns, to be known after the next start.
@@ -348,6 +383,7 @@ impl Tails {
         self.next += 1;
         self.by_inode.insert(source.inode(), id);
         note_paths(&mut self.by_path, &source, id);
+        self.by_stream.entry(source.stream).or_default().insert(id);
         self.sources.insert(id, source);
         mark_dirty(&mut self.dirty, &self.sources, id);
         // If it is renamed while nobody looks, it is known by what is saved now.
@@ -362,8 +398,13 @@ impl Tails {
         }
         forget_paths(&mut self.by_path, &source, id);
         self.detached.remove(&id);
-        if let Some(dirty) = self.dirty.get_mut(&source.stream) {
-            dirty.remove(&id);
+        for by_stream in [&mut self.dirty, &mut self.by_stream] {
+            if let Some(ids) = by_stream.get_mut(&source.stream) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    by_stream.remove(&source.stream);
+                }
+            }
         }
         self.is_changed = true;
     }
@@ -390,6 +431,12 @@ impl Tails {
                 |_: &Metadata, file: &File| (entry.position.offset > 0).then(|| same(&entry, file)).flatten();
             let found = self.sibling(&entry.path, by_inode).or_else(|| self.sibling(&entry.path, by_bytes));
             let Some((path, file, mark)) = found else {
+                let is_there = std::fs::metadata(&entry.path).is_ok_and(|meta| source::is_at(&entry, &meta));
+                if is_there && self.by_inode.get(&(entry.device, entry.inode)).is_none() {
+                    // It cannot be opened, for now.
+                    self.restored.push(entry);
+                    continue;
+                }
                 info!(path = %entry.path.display(), "a file that was shipped is gone");
                 continue;
             };
@@ -465,7 +512,7 @@ impl Tails {
     /// When there is something to do without anything happening.
     pub fn wake(&self, now: Instant) -> Option<Instant> {
         let is_moving = |id: &u64| self.sources.get(id).is_some_and(|source| !source.is_still(now, 2 * STILL));
-        if self.dirty.values().any(|ids| !ids.is_empty()) || self.detached.iter().any(is_moving) {
+        if !self.dirty.is_empty() || self.detached.iter().any(is_moving) {
             return Some(now + POLL);
         }
         (!self.detached.is_empty()).then_some(now + POLL_STILL)
@@ -475,12 +522,17 @@ impl Tails {
 
     /// Streams that have files there may be something to read of.
     pub fn dirty_streams(&self) -> impl Iterator<Item = usize> + '_ {
-        self.dirty.iter().filter(|(_, ids)| !ids.is_empty()).map(|(stream, _)| *stream)
+        self.dirty.keys().copied()
     }
 
-    /// Of a stream's files, those there may be something to read of.
-    pub fn dirty_of(&self, stream: usize) -> Vec<u64> {
-        self.dirty.get(&stream).map(|ids| ids.iter().copied().collect()).unwrap_or_default()
+    /// Of a stream's files the next there may be something to read of, behind another, in a circle.
+    pub fn dirty_behind(&self, stream: usize, id: u64) -> Option<u64> {
+        let ids = self.dirty.get(&stream)?;
+        ids.range(id + 1..).next().or_else(|| ids.first()).copied()
+    }
+
+    pub fn dirty_count(&self, stream: usize) -> usize {
+        self.dirty.get(&stream).map_or(0, BTreeSet::len)
     }
 
     /// Files that have no name any more, once they are closed nobody can read them.
@@ -495,11 +547,20 @@ impl Tails {
     /// One read of a file into its stream's batch; true when something was taken, or there is more to do at once.
     pub fn read(&mut self, id: u64, streams: &mut Streams, now: Instant, read_at: i64, counts: &mut Counts) -> bool {
         match self.try_read(id, streams, now, read_at, counts) {
-            Ok(goes_on) => goes_on,
+            Ok(goes_on) => {
+                if !self.unreadable.is_empty()
+                    && let Some(source) = self.sources.get(&id)
+                {
+                    self.unreadable.remove(&source.path);
+                }
+                goes_on
+            }
             Err(error) => {
                 if let Some(source) = self.sources.get(&id) {
+                    let path = source.path.clone();
                     self.clean(id, source.stream);
-                    self.cannot_read(self.sources[&id].path.clone(), &error);
+                    self.failed.insert(id);
+                    self.cannot_read(path, &error);
                 }
                 false
             }
@@ -509,6 +570,9 @@ impl Tails {
     fn clean(&mut self, id: u64, stream: usize) {
         if let Some(dirty) = self.dirty.get_mut(&stream) {
             dirty.remove(&id);
+            if dirty.is_empty() {
+                self.dirty.remove(&stream);
+            }
         }
     }
 
@@ -523,13 +587,15 @@ impl Tails {
         let Some(source) = self.sources.get_mut(&id) else { return Ok(false) };
         let index = source.stream;
         let overlap = source.overlap();
+        let rules = &self.specs[source.files].rules;
         let mut room = CHUNK;
         let length = loop {
             match source.look(&mut self.buffer[..room], now)? {
                 Look::More(length) => {
+                    let bytes = &self.buffer[overlap..overlap + length];
                     let is_filled = overlap + length == room;
-                    let has_end = memchr::memchr(b'\n', &self.buffer[overlap..overlap + length]).is_some();
-                    if !is_filled || has_end || room == LONGEST_CHUNK {
+                    let has_event = || Lines::new(bytes, 0, &rules.joining, false).next().is_some();
+                    if !is_filled || room == LONGEST_CHUNK || has_event() {
                         break length;
                     }
                     room = LONGEST_CHUNK;
@@ -546,7 +612,6 @@ impl Tails {
             }
         };
         let bytes = &self.buffer[overlap..overlap + length];
-        let rules = &self.specs[source.files].rules;
         let from = source.read_mark().position;
         if from.offset == 0 && source::is_archive(bytes) {
             info!(path = %source.path.display(), "a compressed file is left alone");
@@ -618,6 +683,21 @@ impl Tails {
         Ok(true)
     }
 
+    /// Everything stops: what has no name any more ends where it ends.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+    }
+
+    /// Bytes of files that nobody can read any more once this process has ended.
+    pub fn bytes_left_behind(&mut self) -> u64 {
+        let deleted = self.deleted();
+        let left = deleted
+            .iter()
+            .filter_map(|id| self.sources.get(id))
+            .map(|source| source.bytes_now().saturating_sub(source.read_mark().position.offset));
+        left.sum()
+    }
+
     /// Whether nobody goes on with the last line, or with the last event.
     fn is_whole(&self, id: u64, bytes: &[u8], now: Instant) -> bool {
         let source = &self.sources[&id];
@@ -628,7 +708,9 @@ impl Tails {
         let joins = !matches!(rules.joining, Joining::Never);
         // An event may be finished by silence only where its last line is.
         let is_finished = joins && source.is_still(now, rules.join_timeout) && bytes.last() == Some(&b'\n');
-        is_finished || (source.detached.is_some() && source.is_still(now, STILL))
+        is_finished
+            || (self.is_stopping && source.is_deleted())
+            || (source.detached.is_some() && source.is_still(now, STILL))
     }
 
     /// A file was emptied. What was not read of it may stand in a copy beside it.
@@ -689,13 +771,14 @@ impl Tails {
 
     /// Whether all that was taken for a stream can be read again.
     pub fn can_rewind(&self, stream: usize) -> bool {
-        self.sources.values().all(|source| source.stream != stream || source.is_settled() || !source.is_lost())
+        let mut sources = self.by_stream.get(&stream).into_iter().flatten().filter_map(|id| self.sources.get(id));
+        sources.all(|source| source.is_settled() || !source.is_lost())
     }
 
     /// What was taken for a stream and not accepted is taken once more, later.
     pub fn rewind(&mut self, stream: usize) {
-        for (id, source) in &mut self.sources {
-            if source.stream == stream && !source.is_lost() {
+        for id in self.by_stream.get(&stream).into_iter().flatten() {
+            if let Some(source) = self.sources.get_mut(id).filter(|source| !source.is_lost()) {
                 source.rewind();
                 self.dirty.entry(stream).or_default().insert(*id);
             }
@@ -716,8 +799,10 @@ impl Tails {
         self.sources.len()
     }
 
-    pub fn unreadable(&self) -> Vec<(PathBuf, String)> {
-        self.unreadable.iter().map(|(path, reason)| (path.clone(), reason.clone())).collect()
+    /// Files that cannot be read, some of them if they are many, with the reason.
+    pub fn unreadable(&self, most: usize) -> Vec<(String, String)> {
+        let named = self.unreadable.iter().take(most);
+        named.map(|(path, reason)| (path.display().to_string(), reason.clone())).collect()
     }
 
     /// Files that lag, the worst first.
@@ -725,7 +810,7 @@ impl Tails {
         let lagging = |source: &Source| {
             let since = source.behind_since()?;
             Some(FileStatus {
-                path: source.path.clone(),
+                path: source.path.display().to_string(),
                 stream: streams.list[source.stream].template.as_str().to_owned(),
                 bytes: source.size,
                 lag_bytes: source.lag(),
@@ -739,8 +824,24 @@ impl Tails {
 }
 
 /// `*` does not match a slash, and a name that begins with a dot is meant only where one is written.
-pub const GLOB: glob::MatchOptions =
+const GLOB: glob::MatchOptions =
     glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// Whether a pattern matches a path.
+pub fn matches(pattern: &glob::Pattern, path: &Path) -> bool {
+    pattern.matches_path_with(path, GLOB)
+}
+
+/// What a pattern matches. A name that is not UTF-8 matches none.
+pub fn walk(pattern: &str) -> impl Iterator<Item = Result<PathBuf, glob::GlobError>> {
+    // The library's own rule of dots ends the process where a name is not UTF-8.
+    let options = glob::MatchOptions { require_literal_leading_dot: false, ..GLOB };
+    let pattern = glob::Pattern::new(pattern);
+    let paths = pattern.iter().filter_map(|pattern| glob::glob_with(pattern.as_str(), options).ok());
+    let found: Vec<glob::Paths> = paths.collect();
+    let is_meant = move |path: &PathBuf| pattern.as_ref().is_ok_and(|pattern| pattern.matches_path_with(path, GLOB));
+    found.into_iter().flatten().filter(move |path| path.as_ref().map_or(true, &is_meant))
+}
 
 fn mark_dirty(dirty: &mut BTreeMap<usize, BTreeSet<u64>>, sources: &BTreeMap<u64, Source>, id: u64) {
     if let Some(source) = sources.get(&id) {
@@ -778,8 +879,7 @@ fn directories_of(pattern: &str) -> BTreeSet<PathBuf> {
             directories.insert(directory.to_owned());
             break;
         }
-        let found = glob::glob_with(&text, GLOB).into_iter().flatten().flatten();
-        directories.extend(found.filter(|path| path.is_dir()));
+        directories.extend(walk(&text).flatten().filter(|path| path.is_dir()));
         above = directory.parent();
     }
     directories

@@ -12,12 +12,16 @@ use crate::config::Config;
 use crate::feed::{JournalFeed, StdinFeed};
 use crate::name::Host;
 use crate::status::{Counts, Status, StreamStatus};
-use crate::stream::{Flight, Origin, Stream};
+use crate::stream::{Filling, Flight, Origin, Stream};
 use crate::tail::{Destination, Streams, Tails};
 use crate::watch::Changes;
 
 /// Bytes of all batches in memory, those under way included. What is above is read again later.
 const MEMORY: usize = 8 << 20;
+/// How long reading goes on before anything else is looked at.
+const TURN: Duration = Duration::from_millis(20);
+/// How often streams that are refused take memory from each other.
+const GIVE_UP: Duration = Duration::from_millis(500);
 /// Files and streams that a status names.
 const MOST_NAMED: usize = 100;
 
@@ -32,6 +36,15 @@ pub struct Work {
     /// Whose turn it is.
     next_stream: usize,
     under_way_bytes: usize,
+    /// Bytes of memory of all streams.
+    held: usize,
+    /// Streams with batches to be sent, and such with one that is being filled.
+    waiting: BTreeSet<usize>,
+    filling: BTreeSet<usize>,
+    /// When a stream gave its batches up for another that is refused, too.
+    gave_up: Option<Instant>,
+    /// Batches that were sent.
+    sent: u64,
     /// Of each batch under way the time of its oldest event, in milliseconds since 1970.
     under_way: BTreeMap<u64, i64>,
     pub counts: Counts,
@@ -63,6 +76,11 @@ impl Work {
             streams,
             next_stream: 0,
             under_way_bytes: 0,
+            held: 0,
+            waiting: BTreeSet::new(),
+            filling: BTreeSet::new(),
+            gave_up: None,
+            sent: 0,
             under_way: BTreeMap::new(),
             counts: Counts::default(),
         }
@@ -75,8 +93,9 @@ impl Work {
     }
 
     /// Gives the directories to be watched.
-    pub fn look_around(&mut self, now: Instant) -> BTreeSet<PathBuf> {
-        self.tails.look_around(&mut self.streams, now)
+    /// `is_told`: whatever was renamed since the last look was told.
+    pub fn look_around(&mut self, now: Instant, is_told: bool) -> BTreeSet<PathBuf> {
+        self.tails.look_around(&mut self.streams, now, is_told)
     }
 
     /// Waits until a journal or the standard input has more.
@@ -108,82 +127,127 @@ impl Work {
 
     // ---- reading
 
-    /// Reads for the next stream that takes more; true when there may be more to do at once.
+    /// Reads for each stream that takes more, in turn; true when there is more to do at once.
     pub fn fill(&mut self, now: Instant) -> bool {
         self.tails.poll(now);
+        let begun = Instant::now();
         let mut wanting: BTreeSet<usize> = self.tails.dirty_streams().collect();
         wanting.extend(self.journals.iter().filter(|feed| feed.has_more()).map(|feed| feed.stream));
         wanting.extend(self.stdin.iter().filter(|feed| feed.has_more(now)).map(|feed| feed.stream));
         let first = self.next_stream;
-        let in_turn = wanting.range(first..).chain(wanting.range(..first)).copied();
-        for index in in_turn.collect::<Vec<usize>>() {
-            if self.streams.list[index].takes_more(now) && self.fill_stream(index, now) {
-                // Its turn lasts as long as a batch.
-                self.next_stream = if self.streams.list[index].waiting.is_empty() { index } else { index + 1 };
+        let in_turn: Vec<usize> = wanting.range(first..).chain(wanting.range(..first)).copied().collect();
+        let mut goes_on = false;
+        for index in in_turn {
+            if !self.streams.list[index].takes_more(now) {
+                continue;
+            }
+            if !self.make_room(index, now) {
+                return false;
+            }
+            goes_on |= self.fill_stream(index, now);
+            if begun.elapsed() > TURN {
+                self.next_stream = index + 1;
                 return true;
             }
         }
-        false
+        goes_on
     }
 
+    /// Reads for one stream until its batch is sealed or nothing more is there; true when there is more.
     fn fill_stream(&mut self, index: usize, now: Instant) -> bool {
-        if !self.make_room(index) {
-            return false;
-        }
         let read_at = epoch_ms();
-        for id in self.tails.dirty_of(index) {
-            if self.tails.read(id, &mut self.streams, now, read_at, &mut self.counts) {
-                return true;
+        let mut goes_on = true;
+        // One read of each of its sources, and once more.
+        while goes_on && self.streams.list[index].waiting.is_empty() {
+            goes_on = false;
+            for _ in 0..self.tails.dirty_count(index) {
+                let last = self.streams.list[index].last_read;
+                let Some(id) = self.tails.dirty_behind(index, last) else { break };
+                self.streams.list[index].last_read = id;
+                goes_on |= self.tails.read(id, &mut self.streams, now, read_at, &mut self.counts);
+                if !self.streams.list[index].waiting.is_empty() {
+                    break;
+                }
+            }
+            for (number, feed) in self.journals.iter_mut().enumerate().filter(|(_, feed)| feed.stream == index) {
+                if self.streams.list[index].waiting.is_empty() {
+                    goes_on |= feed.read(number, &mut self.streams, now, read_at, &mut self.counts);
+                    self.tails.is_changed |= feed.has_moved();
+                }
+            }
+            if let Some(feed) = self.stdin.as_mut().filter(|feed| feed.stream == index)
+                && self.streams.list[index].waiting.is_empty()
+                && feed.has_more(now)
+            {
+                goes_on |= feed.read(&mut self.streams, now, read_at, &mut self.counts);
             }
         }
-        for (number, feed) in self.journals.iter_mut().enumerate().filter(|(_, feed)| feed.stream == index) {
-            if feed.read(number, &mut self.streams, now, read_at, &mut self.counts) {
-                return true;
-            }
-        }
-        match &mut self.stdin {
-            Some(feed) if feed.stream == index => feed.read(&mut self.streams, now, read_at, &mut self.counts),
-            _ => false,
-        }
+        self.recount(index);
+        goes_on
     }
 
-    /// When everything stops: what could not be read again later is taken now, as long as it fits.
+    /// Everything stops: what could not be read again later is found.
+    pub fn stop(&mut self, now: Instant) {
+        self.look_around(now, true);
+        self.tails.stop();
+    }
+
+    /// When everything stops: what could not be read again later is taken, as long as it fits.
     pub fn fill_last(&mut self, now: Instant) -> bool {
         let read_at = epoch_ms();
+        let mut goes_on = false;
         for id in self.tails.deleted() {
-            if self.memory() <= MEMORY && self.tails.read(id, &mut self.streams, now, read_at, &mut self.counts) {
-                return true;
+            if self.held <= MEMORY {
+                goes_on |= self.tails.read(id, &mut self.streams, now, read_at, &mut self.counts);
+                (0..self.streams.list.len()).for_each(|index| self.recount(index));
             }
         }
-        match &mut self.stdin {
-            Some(feed) => {
-                feed.ends();
-                feed.has_more(now) && feed.read(&mut self.streams, now, read_at, &mut self.counts)
-            }
-            None => false,
+        if let Some(feed) = &mut self.stdin {
+            feed.ends();
+            goes_on |= feed.has_more(now) && feed.read(&mut self.streams, now, read_at, &mut self.counts);
         }
+        goes_on
     }
 
-    fn memory(&self) -> usize {
-        self.streams.list.iter().map(Stream::size).sum::<usize>() + self.under_way_bytes
+    /// A stream's part of all memory is counted anew.
+    fn recount(&mut self, index: usize) {
+        let stream = &mut self.streams.list[index];
+        let size = stream.size();
+        self.held = self.held + size - std::mem::replace(&mut stream.counted, size);
+        match stream.waiting.is_empty() {
+            true => _ = self.waiting.remove(&index),
+            false => _ = self.waiting.insert(index),
+        }
+        match &stream.filling {
+            None => _ = self.filling.remove(&index),
+            Some(_) => _ = self.filling.insert(index),
+        }
     }
 
     /// Room for one more batch: where streams that are refused hold it all, one gives its batches up and reads them again
-    /// when its turn comes.
-    fn make_room(&mut self, for_stream: usize) -> bool {
-        while self.memory() > MEMORY {
+    /// when its turn comes. For one that is refused itself that is done now and then, so that they do not take it from each
+    /// other all the time.
+    fn make_room(&mut self, for_stream: usize, now: Instant) -> bool {
+        while self.held + self.under_way_bytes > MEMORY {
+            if self.streams.list[for_stream].is_failing() {
+                if self.gave_up.is_some_and(|gave_up| now < gave_up + GIVE_UP) {
+                    return false;
+                }
+                self.gave_up = Some(now);
+            }
             let stdin = self.stdin.as_ref().map(|feed| feed.stream);
-            let gives_up = |(index, stream): &(usize, &Stream)| {
+            let gives_up = |index: &usize| {
+                let stream = &self.streams.list[*index];
                 *index != for_stream
                     && Some(*index) != stdin
                     && stream.is_failing()
-                    && stream.under_way == 0
-                    && stream.size() > 0
+                    && stream.under_way.is_empty()
+                    && stream.unsaved.is_empty()
                     && stream.waiting.iter().all(Flight::is_whole)
                     && self.tails.can_rewind(*index)
             };
-            let candidates = self.streams.list.iter().enumerate().filter(gives_up);
-            let Some((index, _)) = candidates.max_by_key(|(_, stream)| stream.not_before()) else { return false };
+            let holding = self.waiting.union(&self.filling).copied().filter(gives_up);
+            let Some(index) = holding.max_by_key(|index| self.streams.list[*index].not_before()) else { return false };
             let stream = &mut self.streams.list[index];
             let events = |flight: &Flight| flight.sealed.events().len();
             let filling = stream.filling.as_ref().map_or(0, |filling| filling.batch.events().len());
@@ -193,6 +257,7 @@ impl Work {
             stream.filling = None;
             self.tails.rewind(index);
             self.journals.iter_mut().filter(|feed| feed.stream == index).for_each(JournalFeed::rewind);
+            self.recount(index);
         }
         true
     }
@@ -201,20 +266,33 @@ impl Work {
 
     /// Batches that have waited long enough for more are to be sent.
     pub fn seal_due(&mut self, now: Instant, all: bool) {
-        for (index, stream) in self.streams.list.iter_mut().enumerate() {
-            let is_due = stream.filling.as_ref().is_some_and(|filling| all || now >= filling.since + self.flush);
-            if stream.waiting.is_empty() && is_due {
-                stream.seal(index);
-            }
+        let is_due = |index: &usize| {
+            let stream = &self.streams.list[*index];
+            let is_due = |filling: &Filling| all || now >= filling.since + self.flush;
+            stream.waiting.is_empty() && stream.filling.as_ref().is_some_and(is_due)
+        };
+        let due: Vec<usize> = self.filling.iter().copied().filter(is_due).collect();
+        for index in due {
+            self.streams.list[index].seal(index);
+            self.recount(index);
         }
     }
 
-    /// The next batch to be sent. Streams take turns, so that none is behind all others for ever.
+    /// The next batch to be sent: the oldest of all streams that may send, those that are not refused first. Each fourth time
+    /// it is the oldest of all, so that no stream waits for ever.
     pub fn next_flight(&mut self, now: Instant, parallel: usize, saves: bool) -> Option<Flight> {
-        let may_send = |stream: &&mut Stream| stream.may_send(now, parallel, saves);
-        let stream = self.streams.list.iter_mut().filter(may_send).min_by_key(|stream| stream.waiting[0].id)?;
+        let may_send = |index: &usize| self.streams.list[*index].may_send(now, parallel, saves);
+        let is_fourth = self.sent.is_multiple_of(4);
+        let place = |index: &usize| {
+            let stream = &self.streams.list[*index];
+            (!is_fourth && stream.is_failing(), stream.waiting[0].id)
+        };
+        let index = self.waiting.iter().copied().filter(may_send).min_by_key(place)?;
+        self.sent += 1;
+        let stream = &mut self.streams.list[index];
         let flight = stream.waiting.pop_front()?;
-        stream.under_way += 1;
+        stream.under_way.insert(flight.id);
+        self.recount(index);
         self.under_way_bytes += flight.sealed.size();
         self.under_way.insert(flight.id, flight.sealed.events()[0].timestamp);
         Some(flight)
@@ -230,7 +308,7 @@ impl Work {
         let stream = &mut self.streams.list[flight.stream];
         stream.succeeded();
         if flight.origins.iter().any(|origin| *origin != Origin::Stdin) {
-            stream.unsaved += 1;
+            stream.unsaved.insert(flight.id);
             // Whatever becomes of its sources, the stream waits for a save.
             self.tails.is_changed = true;
         }
@@ -253,14 +331,17 @@ impl Work {
         self.landed(&flight);
         let stream = &mut self.streams.list[flight.stream];
         stream.trouble = Some(trouble);
+        let index = flight.stream;
         stream.put_back(flight);
-        stream.failed(now, is_throttled, random())
+        let wait = stream.failed(now, is_throttled, random());
+        self.recount(index);
+        wait
     }
 
     fn landed(&mut self, flight: &Flight) {
         self.under_way_bytes -= flight.sealed.size();
         self.under_way.remove(&flight.id);
-        self.streams.list[flight.stream].under_way -= 1;
+        self.streams.list[flight.stream].under_way.remove(&flight.id);
     }
 
     /// How often the stream of this batch failed in a row.
@@ -270,6 +351,7 @@ impl Work {
 
     /// At the end: batches that nobody could read again later. They are taken out.
     pub fn unrepeatable(&mut self) -> Vec<Flight> {
+        self.counts.bytes_lost += self.tails.bytes_left_behind();
         let mut taken = Vec::new();
         for (index, stream) in self.streams.list.iter_mut().enumerate() {
             stream.seal(index);
@@ -288,17 +370,20 @@ impl Work {
 
     /// A batch whose events all stand in the file of dead letters.
     pub fn set_aside(&mut self, flight: &Flight) {
-        self.counts.dead_letters += flight.sealed.events().len() as u64;
+        let left: usize = flight.left.iter().map(ExactSizeIterator::len).sum::<usize>() + flight.rejected.len();
+        self.counts.dead_letters += left as u64;
+        self.counts.accepted += (flight.sealed.events().len() - left) as u64;
         self.let_go(flight);
     }
 
     pub fn is_idle(&self) -> bool {
-        self.streams.list.iter().all(|stream| stream.waiting.is_empty() && stream.filling.is_none())
+        self.waiting.is_empty() && self.filling.is_empty()
     }
 
     /// When there is something to do without anything happening.
     pub fn wake(&self, now: Instant) -> Option<Instant> {
-        let of_streams = self.streams.list.iter().flat_map(|stream| {
+        let streams = self.waiting.union(&self.filling).map(|index| &self.streams.list[*index]);
+        let of_streams = streams.flat_map(|stream| {
             let full = stream.filling.as_ref().filter(|_| stream.waiting.is_empty());
             let flush = full.map(|filling| filling.since + self.flush);
             [flush, stream.not_before().filter(|time| *time > now)].into_iter().flatten()
@@ -317,9 +402,7 @@ impl Work {
     /// All positions; what was accepted until now is being saved.
     pub fn positions(&mut self) -> Positions {
         self.tails.is_changed = false;
-        for stream in &mut self.streams.list {
-            stream.being_saved += std::mem::take(&mut stream.unsaved);
-        }
+        self.streams.list.iter_mut().for_each(Stream::being_saved);
         let journals = self
             .journals
             .iter()
@@ -328,13 +411,18 @@ impl Work {
     }
 
     pub fn was_saved(&mut self, is_saved: bool) {
-        for stream in &mut self.streams.list {
-            let saved = std::mem::take(&mut stream.being_saved);
-            if !is_saved {
-                stream.unsaved += saved;
-            }
+        if is_saved {
+            self.streams.list.iter_mut().for_each(|stream| stream.being_saved = 0);
+            // Some were behind one that was not accepted then.
+            self.tails.is_changed |= self.streams.list.iter().any(|stream| {
+                stream
+                    .unsaved
+                    .first()
+                    .is_some_and(|unsaved| stream.under_way.first().is_none_or(|under_way| unsaved < under_way))
+            });
+        } else {
+            self.tails.is_changed = true;
         }
-        self.tails.is_changed |= !is_saved;
     }
 
     /// What is to be told; whoever asks adds who he is.
@@ -357,7 +445,11 @@ impl Work {
             })
         });
         let mut counts = self.counts;
-        counts.journal_gaps = self.journals.iter().map(JournalFeed::gaps).sum();
+        for stats in self.journals.iter().map(JournalFeed::stats) {
+            counts.journal_gaps += stats.gaps;
+            counts.journal_damaged += stats.damaged;
+            counts.journal_cut += stats.cut;
+        }
         Status {
             counts,
             files: self.tails.count() as u64,
@@ -367,7 +459,7 @@ impl Work {
             oldest_unaccepted_seconds: age(oldest.chain(self.under_way.values().copied()).min()),
             lagging,
             troubled: troubled.take(MOST_NAMED).collect(),
-            unreadable: self.tails.unreadable(),
+            unreadable: self.tails.unreadable(MOST_NAMED),
             ..Status::default()
         }
     }

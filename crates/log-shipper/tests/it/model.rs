@@ -151,7 +151,7 @@ impl World {
     fn start(&mut self) {
         if self.work.is_none() {
             let mut work = Work::new(&self.config, &Host::default(), self.saved.clone());
-            work.look_around(self.now);
+            work.look_around(self.now, true);
             self.work = Some(work);
             self.save();
         }
@@ -330,7 +330,7 @@ impl World {
     }
 
     fn save(&mut self) {
-        if let Some(work) = &mut self.work {
+        if let Some(work) = self.work.as_mut().filter(|work| work.is_changed()) {
             self.saved = work.positions();
             work.was_saved(true);
         }
@@ -346,7 +346,7 @@ impl World {
             Step::Delete { file } => self.delete(*file),
             Step::Look => {
                 if let Some(work) = &mut self.work {
-                    work.look_around(self.now);
+                    work.look_around(self.now, true);
                 }
             }
             Step::Fill { times } => self.fill(*times),
@@ -372,7 +372,7 @@ impl World {
         for _ in 0..40 {
             self.now += Duration::from_secs(31);
             if let Some(work) = &mut self.work {
-                work.look_around(self.now);
+                work.look_around(self.now, true);
             }
             self.fill_all();
             for _ in 0..20 {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,15 +31,21 @@ pub(crate) struct Faults {
     pub(crate) poison: Option<String>,
     /// The name of a group that is always refused.
     pub(crate) denied_group: Option<String>,
+    /// The name of a group for which every request is said to be wrong.
+    pub(crate) wrong_group: Option<String>,
     pub(crate) latency: Duration,
     /// The next requests get no answer, and their connections stay.
     pub(crate) hanging: u64,
+    /// Only such as make something.
+    pub(crate) hangs_when_making: bool,
     /// Requests a second; more are throttled.
     pub(crate) per_second: Option<u64>,
     /// Requests to make groups and streams are throttled.
     pub(crate) makes_nothing: bool,
     /// Requests are read at three megabytes a second.
     pub(crate) slow_reader: bool,
+    /// Events are counted and not looked at: what is measured then is the other side.
+    pub(crate) only_counts: bool,
 }
 
 /// What was accepted.
@@ -54,6 +61,10 @@ pub(crate) struct Accepted {
     /// Requests that no service would take, each with the reason: mistakes of ours.
     pub(crate) broken: Vec<String>,
     pub(crate) gzipped: u64,
+    /// Events that were counted only.
+    pub(crate) counted: u64,
+    /// Requests that were accepted and got no answer.
+    pub(crate) unanswered: u64,
     /// Namespace, name, dimensions as `name=value,…`, unit, value.
     pub(crate) metrics: Vec<(String, String, String, String, f64)>,
 }
@@ -74,6 +85,7 @@ struct State {
 pub(crate) struct Service {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    scheme: &'static str,
 }
 
 impl Service {
@@ -82,6 +94,23 @@ impl Service {
     }
 
     pub(crate) fn at(address: SocketAddr) -> Self {
+        Self::with(address, None)
+    }
+
+    /// Over TLS; whoever comes has to trust the certificate.
+    #[allow(dead_code, reason = "the benchmark alone uses it")]
+    pub(crate) fn secure(certificate: &Path, key: &Path) -> Self {
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+        Self::with("127.0.0.1:0".parse().unwrap(), Some(Arc::new(config)))
+    }
+
+    fn with(address: SocketAddr, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let state = State {
@@ -94,20 +123,26 @@ impl Service {
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
+        let scheme = if tls.is_some() { "https" } else { "http" };
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (Ok(stream), state) = (stream, Arc::clone(&shared)) else { continue };
-                std::thread::spawn(move || {
-                    let mut connection = BufReader::new(stream);
-                    while serve(&mut connection, &state).is_some() {}
+                let _ = stream.set_nodelay(true);
+                let tls = tls.clone();
+                std::thread::spawn(move || match tls {
+                    None => answer_all(stream, &state),
+                    Some(tls) => {
+                        let Ok(session) = rustls::ServerConnection::new(tls) else { return };
+                        answer_all(rustls::StreamOwned::new(session, stream), &state);
+                    }
                 });
             }
         });
-        Self { address, state }
+        Self { address, state, scheme }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://localhost:{}", self.scheme, self.address.port())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -151,7 +186,12 @@ enum Reply {
     Nothing,
 }
 
-fn serve(connection: &mut BufReader<TcpStream>, state: &Mutex<State>) -> Option<()> {
+fn answer_all(stream: impl Read + Write, state: &Mutex<State>) {
+    let mut connection = BufReader::with_capacity(64 * 1024, stream);
+    while serve(&mut connection, state).is_some() {}
+}
+
+fn serve(connection: &mut BufReader<impl Read + Write>, state: &Mutex<State>) -> Option<()> {
     let mut first = String::new();
     connection.read_line(&mut first).ok().filter(|length| *length > 0)?;
     let mut headers = BTreeMap::new();
@@ -185,8 +225,8 @@ fn serve(connection: &mut BufReader<TcpStream>, state: &Mutex<State>) -> Option<
     let action = headers.get("x-amz-target")?.rsplit('.').next()?.to_owned();
     let is_hanging = {
         let mut state = lock(state);
-        let is_hanging = state.faults.hanging > 0;
-        state.faults.hanging = state.faults.hanging.saturating_sub(1);
+        let is_hanging = state.faults.hanging > 0 && !(state.faults.hangs_when_making && action == "PutLogEvents");
+        state.faults.hanging -= u64::from(is_hanging);
         is_hanging
     };
     if is_hanging {
@@ -221,7 +261,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 /// The EC2 metadata service, version 2: no answer without a token.
-fn metadata(stream: &mut TcpStream, first: &str, headers: &BTreeMap<String, String>, state: &mut State) -> Option<()> {
+fn metadata(stream: &mut impl Write, first: &str, headers: &BTreeMap<String, String>, state: &mut State) -> Option<()> {
     let id = state.instance_id.clone()?;
     let (status, body) = if first.starts_with("PUT /latest/api/token") {
         state.tokens += 1;
@@ -241,7 +281,7 @@ fn metadata(stream: &mut TcpStream, first: &str, headers: &BTreeMap<String, Stri
 }
 
 /// PutMetricData, in CBOR.
-fn metrics(stream: &mut TcpStream, body: &[u8], gzip: bool, state: &mut State) -> Option<()> {
+fn metrics(stream: &mut impl Write, body: &[u8], gzip: bool, state: &mut State) -> Option<()> {
     use ciborium::Value as Cbor;
     fn field<'a>(value: &'a Cbor, name: &str) -> Option<&'a Cbor> {
         value.as_map()?.iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value)
@@ -303,12 +343,20 @@ fn reply(state: &mut State, action: &str, body: &[u8], gzip: bool) -> Reply {
             plain
         }
     };
+    if faults.only_counts && action == "PutLogEvents" {
+        state.accepted.counted += memchr::memmem::find_iter(&body, b"\"message\":").count() as u64;
+        state.accepted.requests += 1;
+        return Reply::Json(200, json!({}));
+    }
     let Ok(request) = serde_json::from_slice::<Value>(&body) else {
         state.accepted.broken.push("no JSON".into());
         return error("SerializationException");
     };
     let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
     let (group, stream) = (text("logGroupName"), text("logStreamName"));
+    if faults.wrong_group.as_ref() == Some(&group) {
+        return error("InvalidParameterException");
+    }
     if faults.denied || faults.denied_group.as_ref() == Some(&group) {
         return error("AccessDeniedException");
     }
@@ -417,6 +465,7 @@ fn put(state: &mut State, faults: &Faults, request: &Value, key: (String, String
     stream.extend(events.into_iter().skip(too_old).take(accepted));
     state.accepted.requests += 1;
     state.accepted.gzipped += u64::from(gzip);
+    state.accepted.unanswered += u64::from(answer_lost || answer_cut);
     if answer_lost {
         return Reply::Nothing;
     }

@@ -277,3 +277,90 @@ fn a_stop_in_the_middle_of_trouble_is_quick_and_forgets_nothing() {
     assert!(!room.path("state/dead-letters.jsonl").exists());
     room.assert_sound();
 }
+
+#[test]
+fn names_that_are_not_utf8_stop_nothing() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let room = Room::new("");
+    let odd = |name: &[u8]| room.path("log").join(OsStr::from_bytes(name));
+    fs::write(odd(b"caf\xe9.txt"), "not asked for\n").unwrap();
+    room.append("log/a.log", lines(0, 100));
+    let running = room.start();
+    room.until("it is there", || room.service.count() == 100);
+    // A name that cannot be written down: its position can.
+    fs::rename(room.path("log/a.log"), odd(b"a.log-\xe9")).unwrap();
+    room.append("log/a.log", lines(100, 100));
+    room.until("the next is there", || room.service.count() == 200);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(running.stop(), 0);
+    let (exit, _, said) = room.run(&["check", "--offline"]);
+    assert_eq!(exit, 0, "{said}");
+    let running = room.start();
+    room.append("log/a.log", lines(200, 100));
+    room.until("all is there", || room.service.count() == 300);
+    assert_eq!(running.stop(), 0);
+    assert_eq!(assert_all(&numbers(&room.messages("a.log")), 300), 0);
+    room.assert_sound();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_stream_that_is_being_made() {
+    let room = Room::new("");
+    room.configure("", "stop = \"500ms\"");
+    room.service.set(Faults { hanging: 100, hangs_when_making: true, ..Faults::default() });
+    room.append("log/a.log", lines(0, 100));
+    let running = room.start();
+    std::thread::sleep(Duration::from_millis(700));
+    let begun = Instant::now();
+    assert_eq!(running.stop(), 0);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    room.service.set(Faults::default());
+    let running = room.start();
+    room.until("all is there", || room.service.count() == 100);
+    assert_eq!(running.stop(), 0);
+    assert_eq!(assert_all(&numbers(&room.messages("a.log")), 100), 0);
+}
+
+#[test]
+fn streams_that_are_refused_leave_room_for_others_on_a_throttled_account() {
+    let room = Room::new("");
+    let config = fs::read_to_string(room.path("config.toml")).unwrap();
+    fs::create_dir(room.path("refused")).unwrap();
+    let more = format!(
+        "[[files]]\npath = \"{}\"\ngroup = \"/refused\"\nstream = \"{{file}}\"\n",
+        room.path("refused/*.log").display()
+    );
+    fs::write(room.path("config.toml"), config.replace("[delivery]", &format!("{more}[delivery]"))).unwrap();
+    for n in 0..100 {
+        room.append(&format!("refused/{n}.log"), lines(0, 10));
+    }
+    room.service.set(Faults { denied_group: Some("/refused".into()), throttled: 100, ..Faults::default() });
+    let running = room.start();
+    room.append("log/a.log", lines(0, 10));
+    // Until the pace is as slow as it gets.
+    std::thread::sleep(Duration::from_secs(6));
+    room.service.set(Faults { denied_group: Some("/refused".into()), ..Faults::default() });
+    for round in 0..5 {
+        room.append("log/a.log", lines(10 + round * 10, 10));
+        room.until("the healthy one goes on", || room.messages("a.log").len() as u64 >= 20 + round * 10);
+    }
+    room.service.set(Faults::default());
+    room.until("the others come, too", || room.service.count() == 60 + 1_000);
+    assert_eq!(running.stop(), 0);
+    room.assert_sound();
+}
+
+#[test]
+fn a_group_for_which_every_request_is_wrong_costs_no_event() {
+    let room = Room::new("");
+    room.append("log/a.log", lines(0, 5_000));
+    room.service.set(Faults { wrong_group: Some("/test/app".into()), ..Faults::default() });
+    let running = room.start();
+    room.until("it is told", || room.run(&["status"]).1.contains("the service refuses it (InvalidParameterException)"));
+    room.service.set(Faults::default());
+    room.until("all is there", || room.service.count() == 5_000);
+    assert_eq!(running.stop(), 0);
+    assert!(!room.path("state/dead-letters.jsonl").exists());
+    room.assert_sound();
+}
