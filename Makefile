@@ -4,10 +4,10 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest chaos check check-docs lint test-tools bench bench-peers static audit
+.PHONY: help demo test test-newest chaos check check-docs lint test-tools bench bench-log-shipper bench-peers static audit
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## load the files of seed-data/ into SQLite on this machine; no account, no network service
 	@scripts/demo.sh
@@ -21,15 +21,17 @@ test-newest: ## the tests of etl-runner on the newest PostgreSQL instead of the 
 	PG_BIN=$(CURDIR)/.cache/postgresql-newest/package/native/bin CHAOS_ROUNDS=20 CHAOS_STEP=60 \
 	  $(CARGO) test --release --locked -p etl-runner --test it
 
-chaos: test-tools ## the long version of the chaos tests, 20 minutes: 400 random faults, one at each fourth message; prints counts
+chaos: test-tools ## the long version of the chaos tests, 25 minutes: 400 random faults, one at each fourth message, 200 kills of log-shipper; prints counts
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-400} CHAOS_STEP=$${CHAOS_STEP:-4} \
 	  $(CARGO) test --release --locked -p etl-runner --test it -- chaos --nocapture --test-threads 1
+	SHIPPER_ROUNDS=$${SHIPPER_ROUNDS:-200} MODEL_CASES=$${MODEL_CASES:-20000} \
+	  $(CARGO) test --release --locked -p log-shipper --test it -- kill doubles model --nocapture --test-threads 1
 
 check: lint ## the quick part of `make test`: format, clippy, unit tests
 	$(CARGO) test --release --workspace --locked --lib --bins
 
 check-docs: ## run the commands of README and guide, follow the links of all documents
-	$(CARGO) build --release --locked -p ingest -p etl-runner
+	$(CARGO) build --release --locked -p ingest -p etl-runner -p log-shipper
 	@scripts/check-docs.py
 
 lint:
@@ -44,6 +46,9 @@ bench: ## measure beside psql \copy and the peers that are installed, then each 
 	python3 benches/run.py
 	@target/release/ingest generate customers --rows 1000000 --seed 1 --out target/bench-customers.csv
 	$(CARGO) bench --locked -p etl-runner --bench stages -- $(CURDIR)/target/bench-customers.csv $(CURDIR)/benches/customers.toml
+
+bench-log-shipper: ## measure log-shipper: a backlog of 5,000,000 lines, rest, 10,000 files; five minutes
+	$(CARGO) bench --locked -p log-shipper --bench shipping
 
 bench-peers: ## install the programs `make bench` compares with, below .cache/bench; none of them is needed
 	@benches/install-peers.sh

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target="$(uname -m)-unknown-linux-musl"
-binaries=(ingest etl-runner)
+binaries=(ingest etl-runner log-shipper)
 
 if ! command -v musl-gcc >/dev/null; then
   command -v apt-get >/dev/null || { echo 'static: musl-gcc is missing; install musl and its tools'; exit 1; }

@@ -14,6 +14,9 @@ pub const OVERHEAD: usize = 26;
 pub const MAX_EVENTS: usize = 10_000;
 /// The longest message: an event alone in its request.
 pub const MAX_MESSAGE: usize = MAX_BYTES - OVERHEAD;
+/// Bytes of a body that may stay small, and of one that is filled with lines of usual length.
+const SMALL: usize = 64 * 1024;
+const USUAL: usize = 1_280 * 1024;
 /// In milliseconds. A little less than a day, because the service may not count as we do.
 const MAX_SPAN: i64 = 24 * 3_600_000 - 1;
 
@@ -59,7 +62,12 @@ pub struct Batch {
 
 impl Batch {
     pub fn new(group: &str, stream: &str) -> Self {
-        let mut body = Vec::new();
+        Self::in_buffer(group, stream, Vec::new())
+    }
+
+    /// A batch in memory that was another's.
+    pub fn in_buffer(group: &str, stream: &str, mut body: Vec<u8>) -> Self {
+        body.clear();
         body.extend_from_slice(b"{\"logGroupName\":\"");
         escape(group, &mut body);
         body.extend_from_slice(b"\",\"logStreamName\":\"");
@@ -81,6 +89,10 @@ impl Batch {
         debug_assert!(!message.is_empty() && self.has_room(timestamp, message.len()));
         let timestamp = timestamp.max(0);
         let start = self.body.len();
+        if start > SMALL && self.body.capacity() < USUAL {
+            // At once, and not in steps that are copied each time.
+            self.body.reserve_exact(USUAL - start);
+        }
         self.body.extend_from_slice(b"{\"timestamp\":");
         push_number(timestamp.unsigned_abs(), &mut self.body);
         self.body.extend_from_slice(b",\"message\":\"");
@@ -178,6 +190,13 @@ impl Sealed {
         body.extend_from_slice(&self.body[from..to]);
         body.extend_from_slice(b"]}");
         body.into()
+    }
+
+    /// Its memory, unless somebody still sends it.
+    pub fn into_buffer(self) -> Option<Vec<u8>> {
+        let mut body = self.body.try_into_mut().ok()?;
+        body.clear();
+        Some(body.into())
     }
 
     /// An event as JSON, with `timestamp` and `message`.

@@ -97,7 +97,7 @@ impl JournalFeed {
             let is_last = cut == rest.len();
             let part = (self.taken.1 > 0 || !is_last).then_some((self.taken.1 + 1, is_last));
             let event = Event { bytes: &rest.as_bytes()[..cut], part, timestamp: Some(entry.timestamp_ms), read_at };
-            offered = stream.offer(event, &self.source.rules, now, &mut streams.last_batch, counts);
+            offered = stream.offer(event, &self.source.rules, now, &mut streams.batches, counts);
             if offered == Offered::Full {
                 break;
             }
@@ -229,7 +229,7 @@ impl StdinFeed {
         for found in Lines::new(&self.buffer, self.parts, &self.rules.joining, is_whole) {
             let part = found.part.map(|part| (part, !found.goes_on));
             let event = Event { bytes: found.bytes, part, timestamp: None, read_at };
-            offered = stream.offer(event, &self.rules, now, &mut streams.last_batch, counts);
+            offered = stream.offer(event, &self.rules, now, &mut streams.batches, counts);
             if offered == Offered::Full {
                 break;
             }

@@ -276,7 +276,7 @@ impl Shipper<'_> {
         match ended {
             Ended::Done => {
                 self.pace.accepted();
-                self.work.accepted(&flight);
+                self.work.accepted(flight);
             }
             Ended::Again(error) => self.again(flight, &error, now),
         }

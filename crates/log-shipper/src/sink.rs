@@ -1,7 +1,6 @@
 //! CloudWatch Logs, through the SDK. What comes back is named by what to do about it.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use aws_sdk_cloudwatchlogs::config::timeout::TimeoutConfig;
 use aws_sdk_cloudwatchlogs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatchlogs::types::{InputLogEvent, RejectedLogEventsInfo};
 use bytes::Bytes;
+use flate2::{Compress, Compression, FlushCompress, Status};
 
 /// A request that takes longer has no answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,6 +27,7 @@ pub struct Sink {
     /// Groups that were told how long to keep events; of those that could not be, the time of the next try.
     retained: Arc<Mutex<HashMap<String, Option<Instant>>>>,
     refuses_gzip: Arc<AtomicBool>,
+    compressor: Arc<Mutex<Compressor>>,
 }
 
 /// Why a request was not done, by what is to be done about it.
@@ -63,7 +64,12 @@ pub struct Rejected {
 impl Sink {
     /// The service that [`settings`] lead to.
     pub fn new(settings: &SdkConfig) -> Self {
-        Self { client: Client::new(settings), retained: Arc::default(), refuses_gzip: Arc::default() }
+        Self {
+            client: Client::new(settings),
+            retained: Arc::default(),
+            refuses_gzip: Arc::default(),
+            compressor: Arc::default(),
+        }
     }
 }
 
@@ -85,7 +91,7 @@ pub async fn settings() -> SdkConfig {
 impl Sink {
     /// Sends a request whose body stands; `gzip` compresses it.
     pub async fn put(&self, body: Bytes, gzip: bool) -> Result<Rejected, SinkError> {
-        let body = if gzip { compressed(&body) } else { body };
+        let body = if gzip { self.compressor().compress(&body) } else { body };
         // The SDK wants an event; the body takes its place before anything is signed.
         let event = InputLogEvent::builder().timestamp(0).message("-").build();
         let event = event.map_err(|error| SinkError::Refused(error.to_string()))?;
@@ -179,6 +185,10 @@ impl Sink {
         }
     }
 
+    fn compressor(&self) -> MutexGuard<'_, Compressor> {
+        self.compressor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn retained(&self) -> MutexGuard<'_, HashMap<String, Option<Instant>>> {
         self.retained.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -195,12 +205,34 @@ fn rejected(info: &RejectedLogEventsInfo) -> Rejected {
     }
 }
 
-/// Level 1: log text shrinks to a tenth or so, and more would cost more than it saves.
-fn compressed(body: &[u8]) -> Bytes {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
-    // Writing into memory does not fail.
-    let _ = encoder.write_all(body);
-    encoder.finish().unwrap_or_default().into()
+/// Level 1: log text shrinks to a tenth or so, and more would cost more than it saves. Its memory serves all requests.
+#[derive(Debug)]
+struct Compressor {
+    deflate: Compress,
+    buffer: Vec<u8>,
+}
+
+impl Default for Compressor {
+    fn default() -> Self {
+        Self { deflate: Compress::new_gzip(Compression::fast(), 15), buffer: Vec::new() }
+    }
+}
+
+impl Compressor {
+    fn compress(&mut self, body: &[u8]) -> Bytes {
+        self.deflate.reset();
+        self.buffer.clear();
+        loop {
+            // In no case does it grow by more than a few bytes in each block.
+            self.buffer.reserve(64 * 1024);
+            let taken = usize::try_from(self.deflate.total_in()).unwrap_or(body.len());
+            match self.deflate.compress_vec(&body[taken..], &mut self.buffer, FlushCompress::Finish) {
+                Ok(Status::Ok | Status::BufError) => {}
+                // Deflating memory does not fail; if it did, the service would refuse what came of it, and get it as it is.
+                Ok(Status::StreamEnd) | Err(_) => return Bytes::copy_from_slice(&self.buffer),
+            }
+        }
+    }
 }
 
 pub(crate) fn explain<E>(error: &SdkError<E, HttpResponse>) -> SinkError

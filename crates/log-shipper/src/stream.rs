@@ -96,6 +96,44 @@ impl Flight {
     }
 }
 
+/// Numbers of batches, and memory that was theirs.
+#[derive(Debug, Default)]
+pub struct Batches {
+    last: u64,
+    spare: Vec<Vec<u8>>,
+    /// The last one when nothing was spared any more.
+    last_spared: u64,
+}
+
+impl Batches {
+    /// Memory that is kept for the next ones.
+    const SPARE: usize = 2;
+    const LARGEST: usize = 2 << 20;
+
+    fn next(&mut self, group: &str, name: &str) -> (u64, Batch) {
+        self.last += 1;
+        (self.last, Batch::in_buffer(group, name, self.spare.pop().unwrap_or_default()))
+    }
+
+    /// A batch is done with.
+    pub fn done(&mut self, flight: Flight) {
+        if self.spare.len() < Self::SPARE
+            && let Some(buffer) = flight.sealed.into_buffer()
+            && buffer.capacity() <= Self::LARGEST
+        {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Gives memory back, unless batches were made since it was asked last.
+    pub fn tidy(&mut self) {
+        if self.last == self.last_spared {
+            self.spare.clear();
+        }
+        self.last_spared = self.last;
+    }
+}
+
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
@@ -139,13 +177,13 @@ impl Stream {
         }
     }
 
-    /// Takes an event into the batch being filled. `next_batch` is the number of the next batch.
+    /// Takes an event into the batch being filled.
     pub fn offer(
         &mut self,
         event: Event<'_>,
         rules: &Rules,
         now: Instant,
-        next_batch: &mut u64,
+        batches: &mut Batches,
         counts: &mut Counts,
     ) -> Offered {
         let mut text = match simdutf8::basic::from_utf8(event.bytes) {
@@ -172,9 +210,8 @@ impl Stream {
         let filling = self.filling.get_or_insert_with(|| {
             let date = Timestamp::from_millisecond(timestamp).map(|time| time.strftime("%Y-%m-%d").to_string());
             let name = safe_stream(&self.template.on(&date.unwrap_or_default()));
-            *next_batch += 1;
-            let batch = Batch::new(&self.group, &name);
-            Filling { id: *next_batch, name, day, batch, origins: BTreeSet::new(), since: now }
+            let (id, batch) = batches.next(&self.group, &name);
+            Filling { id, name, day, batch, origins: BTreeSet::new(), since: now }
         });
         if filling.day != day || !filling.batch.has_room(timestamp, text.len()) {
             return Offered::Full;
@@ -286,7 +323,7 @@ mod tests {
     #[test]
     fn a_stream_with_a_date_in_its_name_ends_its_batch_with_the_day() {
         let mut stream = Stream::new("g".into(), Template::parse("s-{date}").unwrap(), None);
-        let (now, mut next, mut counts) = (Instant::now(), 0, Counts::default());
+        let (now, mut next, mut counts) = (Instant::now(), Batches::default(), Counts::default());
         let rules = Rules::default();
         let mut offer =
             |stream: &mut Stream, timestamp| stream.offer(event("x", timestamp), &rules, now, &mut next, &mut counts);
@@ -303,7 +340,7 @@ mod tests {
     #[test]
     fn no_more_batches_are_at_risk_than_may_be_under_way() {
         let mut stream = Stream::new("g".into(), Template::parse("s").unwrap(), None);
-        let (now, mut next, mut counts) = (Instant::now(), 0, Counts::default());
+        let (now, mut next, mut counts) = (Instant::now(), Batches::default(), Counts::default());
         stream.offer(event("x", 0), &Rules::default(), now, &mut next, &mut counts);
         stream.seal(0);
         assert!(stream.may_send(now, 1, true));

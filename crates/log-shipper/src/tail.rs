@@ -19,7 +19,7 @@ use crate::mark::Mark;
 use crate::name::{Host, Template, safe_group};
 use crate::source::{self, Look, Source};
 use crate::status::{Counts, FileStatus};
-use crate::stream::{Event, Offered, Origin, Rules, Stream};
+use crate::stream::{Batches, Event, Offered, Origin, Rules, Stream};
 use crate::watch::Changes;
 
 /// Bytes of one read.
@@ -52,7 +52,7 @@ pub struct Destination {
 #[derive(Debug, Default)]
 pub struct Streams {
     pub list: Vec<Stream>,
-    pub last_batch: u64,
+    pub batches: Batches,
     by_name: HashMap<(String, String), usize>,
 }
 
@@ -648,7 +648,7 @@ impl Tails {
                 timestamp: None,
                 read_at,
             };
-            offered = stream.offer(event, rules, now, &mut streams.last_batch, counts);
+            offered = stream.offer(event, rules, now, &mut streams.batches, counts);
             match offered {
                 Offered::Full => break,
                 Offered::Taken => batch = stream.filling.as_ref().map(|filling| filling.id),

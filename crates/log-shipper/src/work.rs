@@ -95,6 +95,7 @@ impl Work {
     /// Gives the directories to be watched.
     /// `is_told`: whatever was renamed since the last look was told.
     pub fn look_around(&mut self, now: Instant, is_told: bool) -> BTreeSet<PathBuf> {
+        self.streams.batches.tidy();
         self.tails.look_around(&mut self.streams, now, is_told)
     }
 
@@ -299,12 +300,12 @@ impl Work {
     }
 
     /// A batch is accepted, but for events that stand in the file of dead letters.
-    pub fn accepted(&mut self, flight: &Flight) {
+    pub fn accepted(&mut self, flight: Flight) {
         let rejected: u64 = flight.rejected.len() as u64;
         self.counts.dead_letters += rejected;
         self.counts.accepted += flight.sealed.events().len() as u64 - rejected;
         self.counts.bytes_accepted += flight.sealed.message_bytes();
-        self.landed(flight);
+        self.landed(&flight);
         let stream = &mut self.streams.list[flight.stream];
         stream.succeeded();
         if flight.origins.iter().any(|origin| *origin != Origin::Stdin) {
@@ -312,7 +313,8 @@ impl Work {
             // Whatever becomes of its sources, the stream waits for a save.
             self.tails.is_changed = true;
         }
-        self.let_go(flight);
+        self.let_go(&flight);
+        self.streams.batches.done(flight);
     }
 
     /// What is in a batch is done with.

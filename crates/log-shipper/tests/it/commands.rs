@@ -106,3 +106,19 @@ fn a_configuration_of_the_agent_becomes_one_that_ships() {
     assert_eq!(messages[..2], [format!("{now} one\n  and more"), format!("{now} two")]);
     assert_eq!(room.service.accepted().retention["/from/agent"], 7);
 }
+
+#[test]
+fn the_unit_is_hardened_and_its_configuration_is_right() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/host/log-shipper.service");
+    // 10 is a service that may do everything.
+    let output = std::process::Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager", "--threshold=20", unit])
+        .output()
+        .expect("systemd-analyze is missing: scripts/install-test-tools.sh");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let room = Room::new("");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/host/log-shipper.toml"), room.path("config.toml")).unwrap();
+    let (exit, text, said) = room.run(&["check", "--offline"]);
+    assert_eq!(exit, 0, "{said}");
+    assert!(text.contains("journal (all) → /aqueduct/host / {instance_id}/journal"), "{text}");
+}

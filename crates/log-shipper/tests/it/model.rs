@@ -315,7 +315,7 @@ impl World {
     fn accept(&mut self, which: usize) {
         if let Some(flight) = self.take(which) {
             self.arrive(&flight);
-            self.work.as_mut().unwrap().accepted(&flight);
+            self.work.as_mut().unwrap().accepted(flight);
         }
     }
 
