@@ -1,6 +1,7 @@
 //! What shipping costs: CPU, memory and requests, against a service in this process that counts and does nothing else.
 //!
-//! `make bench-log-shipper`; arguments choose cases: `backlog`, `idle`, `files`. What is measured is the shipper's own process,
+//! `make bench-log-shipper`; arguments choose cases: `backlog`, `idle`, `files`. `LOG_SHIPPER` names another binary, such as the
+//! one of `make static`. What is measured is the shipper's own process,
 //! from `/proc`; the service shares its two processors, so that wall times are worse than they need be.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measuring, run by hand")]
@@ -62,7 +63,8 @@ impl Run {
             Service::start()
         };
         service.set(Faults { only_counts: true, ..Faults::default() });
-        let mut command = Command::new(env!("CARGO_BIN_EXE_log-shipper"));
+        let binary = std::env::var("LOG_SHIPPER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_log-shipper").into());
+        let mut command = Command::new(binary);
         command.arg("run").arg(folder.join("config.toml")).stdin(Stdio::null());
         command.env("AWS_ENDPOINT_URL", service.url()).env("AWS_REGION", "us-east-1");
         command.env("AWS_ACCESS_KEY_ID", "testing").env("AWS_SECRET_ACCESS_KEY", "testing");

@@ -28,7 +28,7 @@ use crate::work::Work;
 /// Requests under way, of all streams.
 const MOST_UNDER_WAY: usize = 32;
 /// How often directories are looked at although they tell of themselves, and how often if they do not.
-const LOOK_AROUND: Duration = Duration::from_secs(10);
+const LOOK_AROUND: Duration = Duration::from_secs(30);
 const LOOK_AROUND_BLIND: Duration = Duration::from_secs(1);
 /// Hints of something new are collected so long.
 const COLLECT: Duration = Duration::from_millis(100);

@@ -5,6 +5,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::SeekFrom;
@@ -19,11 +20,11 @@ pub struct Source {
     /// Which of the configuration's files it belongs to.
     pub files: usize,
     /// Where it was when it was found; its stream is called after it.
-    pub origin: PathBuf,
+    pub origin: Arc<Path>,
     /// Where it is now.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// Where that leads to, if it is a link.
-    pub real: Option<PathBuf>,
+    pub real: Option<Arc<Path>>,
     pub stream: usize,
     device: u64,
     inode: u64,
@@ -69,12 +70,12 @@ pub enum Look {
 }
 
 impl Source {
-    pub fn new(files: usize, path: PathBuf, stream: usize, file: File, from: Mark, now: Instant) -> io::Result<Self> {
+    pub fn new(files: usize, path: Arc<Path>, stream: usize, file: File, from: Mark, now: Instant) -> io::Result<Self> {
         let meta = file.metadata()?;
         let peeked = Mark::of(&file, meta.len().min(BEFORE as u64))?.unwrap_or_default();
         Ok(Self {
             files,
-            origin: path.clone(),
+            origin: Arc::clone(&path),
             real: real(&path),
             path,
             stream,
@@ -127,8 +128,8 @@ impl Source {
     }
 
     pub fn moved_to(&mut self, path: &Path) {
-        if self.path != path {
-            self.path = path.to_owned();
+        if *self.path != *path {
+            self.path = path.into();
             self.real = real(path);
         }
     }
@@ -219,9 +220,9 @@ impl Source {
             None => (0, Mark::default()),
         };
         let anew = Self {
-            origin: self.origin.clone(),
+            origin: Arc::clone(&self.origin),
             real: self.real.clone(),
-            path: self.path.clone(),
+            path: Arc::clone(&self.path),
             file: self.file.take(),
             generation: self.generation + 1,
             read: Mark::default(),
@@ -237,7 +238,7 @@ impl Source {
             Some((path, file)) => {
                 let meta = file.metadata()?;
                 (self.device, self.inode, self.size) = (meta.dev(), meta.ino(), meta.len());
-                (self.path, self.real, self.file) = (path, None, Some(file));
+                (self.path, self.real, self.file) = (path.into(), None, Some(file));
             }
             None => self.give_up(),
         }
@@ -324,6 +325,10 @@ impl Source {
             self.accepted = first.end;
             self.pending.pop_front();
         }
+        if self.pending.is_empty() {
+            // Of ten thousand files most have none most of the time.
+            self.pending = VecDeque::new();
+        }
         self.accepted.position != before
     }
 
@@ -350,8 +355,8 @@ impl Source {
     /// As it is to be saved.
     pub fn entry(&self) -> Option<Entry> {
         (!self.is_lost).then(|| Entry {
-            path: self.path.clone(),
-            origin: self.origin.clone(),
+            path: self.path.to_path_buf(),
+            origin: self.origin.to_path_buf(),
             device: self.device,
             inode: self.inode,
             generation: self.generation,
@@ -362,7 +367,7 @@ impl Source {
 
     /// As it was saved.
     pub fn restored(&mut self, entry: &Entry) {
-        self.origin.clone_from(&entry.origin);
+        self.origin = entry.origin.as_path().into();
         self.generation = entry.generation;
     }
 }
@@ -386,9 +391,9 @@ pub fn is_at(entry: &Entry, meta: &Metadata) -> bool {
     (entry.device, entry.inode) == (meta.dev(), meta.ino())
 }
 
-fn real(path: &Path) -> Option<PathBuf> {
+fn real(path: &Path) -> Option<Arc<Path>> {
     let is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
-    if is_link { path.canonicalize().ok() } else { None }
+    if is_link { path.canonicalize().ok().map(Arc::from) } else { None }
 }
 
 /// As much as there is, up to the buffer's end.

@@ -7,6 +7,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{debug, info, warn};
@@ -82,7 +83,7 @@ pub struct Tails {
     sources: BTreeMap<u64, Source>,
     by_inode: HashMap<(u64, u64), u64>,
     /// A file's path, and where that leads to if it is a link.
-    by_path: HashMap<PathBuf, u64>,
+    by_path: HashMap<Arc<Path>, u64>,
     next: u64,
     /// Of each stream its files.
     by_stream: BTreeMap<usize, BTreeSet<u64>>,
@@ -141,7 +142,7 @@ impl Tails {
             }
         }
         for path in &changes.written {
-            let Some(id) = self.by_path.get(path).copied() else { continue };
+            let Some(id) = self.by_path.get(path.as_path()).copied() else { continue };
             mark_dirty(&mut self.dirty, &self.sources, id);
             // Where nothing is read for long, the copy of a file that is emptied has to be found before it is gone.
             let shrunk = self.sources.get_mut(&id).map_or(Ok(None), |source| source.glance(now));
@@ -167,7 +168,7 @@ impl Tails {
     ///
     /// `is_told`: whatever was renamed since the last look was told.
     pub fn look_around(&mut self, streams: &mut Streams, now: Instant, is_told: bool) -> BTreeSet<PathBuf> {
-        let mut seen: BTreeMap<u64, PathBuf> = BTreeMap::new();
+        let mut seen: BTreeSet<u64> = BTreeSet::new();
         let mut directories = BTreeSet::new();
         for index in 0..self.specs.len() {
             for pattern in self.specs[index].paths.clone() {
@@ -176,7 +177,7 @@ impl Tails {
                     match path {
                         Ok(path) if self.spec_of(&path) == Some(index) => {
                             if let Some(id) = self.add(index, &path, &path, streams, now) {
-                                seen.entry(id).or_insert(path);
+                                seen.insert(id);
                             }
                         }
                         Ok(_) => {}
@@ -186,7 +187,7 @@ impl Tails {
             }
         }
         directories.extend(self.sources.values().filter_map(|source| Some(source.real.as_ref()?.parent()?.to_owned())));
-        let gone: Vec<u64> = self.sources.keys().filter(|id| !seen.contains_key(id)).copied().collect();
+        let gone: Vec<u64> = self.sources.keys().filter(|id| !seen.contains(id)).copied().collect();
         for id in gone {
             if !is_told {
                 self.find_again(id);
@@ -280,14 +281,14 @@ impl Tails {
             }
             None => Mark::default(),
         };
-        let origin = restored.as_ref().map_or(origin, |(entry, _)| &entry.origin).to_owned();
-        let to = self.destination(spec, &origin);
+        let origin = restored.as_ref().map_or(origin, |(entry, _)| &entry.origin);
+        let to = self.destination(spec, origin);
         let id = self.insert(spec, path.to_owned(), streams.of(to), file, from, now)?;
         if let (Some(source), Some((entry, _))) = (self.sources.get_mut(&id), &restored) {
             source.restored(entry);
         }
-        if let Some(source) = self.sources.get_mut(&id) {
-            source.origin = origin;
+        if let Some(source) = self.sources.get_mut(&id).filter(|source| *source.path != *origin) {
+            source.origin = origin.into();
         }
         if self.spec_of(path).is_none() {
             self.detach(id, now);
@@ -300,7 +301,7 @@ impl Tails {
         let id = *self.by_inode.get(&(meta.dev(), meta.ino()))?;
         let is_asked_for = self.spec_of(path).is_some();
         let source = self.sources.get_mut(&id)?;
-        if !source.is_open() && source.path != path {
+        if !source.is_open() && *source.path != *path {
             // Its number may have been given to another file.
             let is_it =
                 source::open(path).and_then(|file| file.map_or(Ok(false), |file| source.read_mark().is_in(&file)));
@@ -313,7 +314,7 @@ impl Tails {
             mark_dirty(&mut self.dirty, &self.sources, id);
         }
         let source = self.sources.get_mut(&id)?;
-        if source.path != path {
+        if *source.path != *path {
             // Of several names the one it has stays.
             let is_still_there =
                 std::fs::metadata(&source.path).is_ok_and(|old| (old.dev(), old.ino()) == (meta.dev(), meta.ino()));
@@ -366,7 +367,7 @@ impl Tails {
         from: Mark,
         now: Instant,
     ) -> Option<u64> {
-        match Source::new(spec, path.clone(), stream, file, from, now) {
+        match Source::new(spec, path.as_path().into(), stream, file, from, now) {
             Ok(source) => {
                 debug!(path = %path.display(), from = from.position.offset, "a file is shipped");
                 Some(self.enlist(source))
@@ -432,7 +433,7 @@ impl Tails {
             let found = self.sibling(&entry.path, by_inode).or_else(|| self.sibling(&entry.path, by_bytes));
             let Some((path, file, mark)) = found else {
                 let is_there = std::fs::metadata(&entry.path).is_ok_and(|meta| source::is_at(&entry, &meta));
-                if is_there && self.by_inode.get(&(entry.device, entry.inode)).is_none() {
+                if is_there && !self.by_inode.contains_key(&(entry.device, entry.inode)) {
                     // It cannot be opened, for now.
                     self.restored.push(entry);
                     continue;
@@ -551,13 +552,13 @@ impl Tails {
                 if !self.unreadable.is_empty()
                     && let Some(source) = self.sources.get(&id)
                 {
-                    self.unreadable.remove(&source.path);
+                    self.unreadable.remove(&*source.path);
                 }
                 goes_on
             }
             Err(error) => {
                 if let Some(source) = self.sources.get(&id) {
-                    let path = source.path.clone();
+                    let path = source.path.to_path_buf();
                     self.clean(id, source.stream);
                     self.failed.insert(id);
                     self.cannot_read(path, &error);
@@ -849,12 +850,12 @@ fn mark_dirty(dirty: &mut BTreeMap<usize, BTreeSet<u64>>, sources: &BTreeMap<u64
     }
 }
 
-fn note_paths(by_path: &mut HashMap<PathBuf, u64>, source: &Source, id: u64) {
-    by_path.insert(source.path.clone(), id);
+fn note_paths(by_path: &mut HashMap<Arc<Path>, u64>, source: &Source, id: u64) {
+    by_path.insert(Arc::clone(&source.path), id);
     by_path.extend(source.real.clone().map(|real| (real, id)));
 }
 
-fn forget_paths(by_path: &mut HashMap<PathBuf, u64>, source: &Source, id: u64) {
+fn forget_paths(by_path: &mut HashMap<Arc<Path>, u64>, source: &Source, id: u64) {
     for path in [Some(&source.path), source.real.as_ref()].into_iter().flatten() {
         if by_path.get(path) == Some(&id) {
             by_path.remove(path);

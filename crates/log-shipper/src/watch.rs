@@ -29,7 +29,8 @@ pub struct Changes {
 pub struct Watch {
     /// There may be none to be had: a host has a limit of them.
     inotify: Option<AsyncFd<OwnedFd>>,
-    directories: HashMap<i32, PathBuf>,
+    /// By the kernel's number of a directory, its paths: a link may lead to it, too.
+    directories: HashMap<i32, BTreeSet<PathBuf>>,
     by_path: HashMap<PathBuf, i32>,
     /// Directories that cannot be watched.
     unwatched: BTreeSet<PathBuf>,
@@ -83,6 +84,10 @@ impl Watch {
             if self.by_path.contains_key(path) {
                 continue;
             }
+            if is_remote(path) {
+                unwatched.insert(path.clone());
+                continue;
+            }
             let what = WatchFlags::CREATE
                 | WatchFlags::MODIFY
                 | WatchFlags::MOVED_FROM
@@ -93,7 +98,7 @@ impl Watch {
                 | WatchFlags::ONLYDIR;
             match inotify::add_watch(inotify, path.as_path(), what) {
                 Ok(watch) => {
-                    self.directories.insert(watch, path.clone());
+                    self.directories.entry(watch).or_default().insert(path.clone());
                     self.by_path.insert(path.clone(), watch);
                     is_new = true;
                 }
@@ -150,15 +155,17 @@ impl Watch {
                     changes.look_around = true;
                     continue;
                 }
-                let Some(directory) = self.directories.get(&event.wd()) else { continue };
+                let Some(paths) = self.directories.get(&event.wd()) else { continue };
                 if flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED) {
-                    gone.push(directory.clone());
+                    gone.extend(paths.iter().cloned());
                     changes.look_around = true;
                     continue;
                 }
                 let Some(name) = event.file_name() else { continue };
-                let path = directory.join(OsStr::from_bytes(name.to_bytes()));
-                self.names.note(&mut changes, flags, path, event.cookie());
+                for directory in paths {
+                    let path = directory.join(OsStr::from_bytes(name.to_bytes()));
+                    self.names.note(&mut changes, flags, path, event.cookie());
+                }
             }
         }
         self.names.looked();
@@ -169,16 +176,33 @@ impl Watch {
     }
 }
 
+/// Whether others may write to a directory without this kernel's knowledge. The numbers are those of statfs(2).
+fn is_remote(path: &Path) -> bool {
+    const NFS: u32 = 0x6969;
+    const SMB: [u32; 2] = [0xFF53_4D42, 0xFE53_4D42];
+    const FUSE: u32 = 0x6573_5546;
+    const CEPH: u32 = 0x00C3_6400;
+    const V9FS: u32 = 0x0102_1997;
+    rustix::fs::statfs(path).is_ok_and(|found| {
+        let kind = found.f_type as u32;
+        [NFS, FUSE, CEPH, V9FS].contains(&kind) || SMB.contains(&kind)
+    })
+}
+
 fn forget(
     inotify: &AsyncFd<OwnedFd>,
     by_path: &mut HashMap<PathBuf, i32>,
-    directories: &mut HashMap<i32, PathBuf>,
+    directories: &mut HashMap<i32, BTreeSet<PathBuf>>,
     path: &Path,
 ) {
     if let Some(watch) = by_path.remove(path) {
-        directories.remove(&watch);
-        // It is gone with its directory, if that is gone.
-        let _ = inotify::remove_watch(inotify, watch);
+        let Some(paths) = directories.get_mut(&watch) else { return };
+        paths.remove(path);
+        if paths.is_empty() {
+            directories.remove(&watch);
+            // It is gone with its directory, if that is gone.
+            let _ = inotify::remove_watch(inotify, watch);
+        }
     }
 }
 

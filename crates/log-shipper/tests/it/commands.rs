@@ -117,7 +117,8 @@ fn the_unit_is_hardened_and_its_configuration_is_right() {
         .expect("systemd-analyze is missing: scripts/install-test-tools.sh");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let room = Room::new("");
-    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/host/log-shipper.toml"), room.path("config.toml")).unwrap();
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/host/log-shipper.toml"), room.path("config.toml"))
+        .unwrap();
     let (exit, text, said) = room.run(&["check", "--offline"]);
     assert_eq!(exit, 0, "{said}");
     assert!(text.contains("journal (all) → /aqueduct/host / {instance_id}/journal"), "{text}");
