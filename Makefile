@@ -47,8 +47,8 @@ bench: ## measure beside psql \copy and the peers that are installed, then each 
 	@target/release/ingest generate customers --rows 1000000 --seed 1 --out target/bench-customers.csv
 	$(CARGO) bench --locked -p etl-runner --bench stages -- $(CURDIR)/target/bench-customers.csv $(CURDIR)/benches/customers.toml
 
-bench-log-shipper: ## measure log-shipper: a backlog of 5,000,000 lines, rest, 10,000 files; five minutes
-	$(CARGO) bench --locked -p log-shipper --bench shipping
+bench-log-shipper: ## measure log-shipper: a backlog of 5,000,000 lines, rest, 10,000 files; six minutes (CASES=backlog: one)
+	$(CARGO) bench --locked -p log-shipper --bench shipping -- $(CASES)
 
 bench-peers: ## install the programs `make bench` compares with, below .cache/bench; none of them is needed
 	@benches/install-peers.sh

@@ -102,7 +102,17 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
             .as_ref()
             .map(|metrics| Publisher::start(metrics, &host, aws_sdk_cloudwatch::Client::new(&settings)));
         let sink = Sink::new(&settings);
-        let status = ship::ship(&config, &host, found.checkpoint, found.positions, sink, publisher, stop).await;
+        let status = ship::ship(
+            &config,
+            &host,
+            found.checkpoint,
+            found.positions,
+            sink,
+            publisher,
+            crate::give_memory_back,
+            stop,
+        )
+        .await;
         Ok(Some(status))
     });
     // A thread that reads the standard input cannot be woken.

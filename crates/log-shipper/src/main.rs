@@ -15,6 +15,13 @@ use cli::{Exit, Flags};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The allocator keeps what was freed for a while, and a process in which nothing happens would keep it for ever.
+#[expect(unsafe_code, reason = "the allocator's own function, for which its crate has no safe name")]
+fn give_memory_back() {
+    // SAFETY: it takes no pointer, and may be called by any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
 const EXITS: &str = "\
 Exit codes:
     0  done; after a signal: stopped, and what was not accepted is kept for the next start or set aside

@@ -57,7 +57,9 @@ enum Ended {
     Again(SinkError),
 }
 
-/// Ships until `stop` is there, and then as long as the configuration says.
+/// Ships until `stop` is there, and then as long as the configuration says. `give_memory_back` is called now and then while
+/// nothing happens.
+#[expect(clippy::too_many_arguments, reason = "each is a part of the world that a binary brings")]
 pub async fn ship(
     config: &Config,
     host: &Host,
@@ -65,6 +67,7 @@ pub async fn ship(
     restored: crate::checkpoint::Positions,
     sink: Sink,
     publisher: Option<Publisher>,
+    give_memory_back: fn(),
     stop: impl Future<Output = ()>,
 ) -> Status {
     let now = Instant::now();
@@ -81,6 +84,7 @@ pub async fn ship(
         report_after: now,
         measure_after: now,
         publisher,
+        give_memory_back,
         started: Timestamp::now(),
         pace: Pace::default(),
         recent: Recent::default(),
@@ -109,6 +113,8 @@ struct Shipper<'a> {
     report_after: Instant,
     measure_after: Instant,
     publisher: Option<Publisher>,
+    /// What is free goes from the allocator to the kernel.
+    give_memory_back: fn(),
     started: Timestamp,
     pace: Pace,
     recent: Recent,
@@ -242,6 +248,9 @@ impl Shipper<'_> {
         // What happened in a new directory before it was watched, nobody told.
         if watch.set(&directories) {
             self.work.look_around(now, is_told);
+        }
+        if self.work.tidy() {
+            (self.give_memory_back)();
         }
         self.look_after = now + if watch.is_complete() { LOOK_AROUND } else { LOOK_AROUND_BLIND };
     }

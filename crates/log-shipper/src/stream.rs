@@ -125,12 +125,14 @@ impl Batches {
         }
     }
 
-    /// Gives memory back, unless batches were made since it was asked last.
-    pub fn tidy(&mut self) {
-        if self.last == self.last_spared {
+    /// Gives memory back, unless batches were made since it was asked last; true when none were.
+    pub fn tidy(&mut self) -> bool {
+        let is_idle = self.last == self.last_spared;
+        if is_idle {
             self.spare.clear();
         }
         self.last_spared = self.last;
+        is_idle
     }
 }
 

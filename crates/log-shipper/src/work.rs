@@ -95,8 +95,12 @@ impl Work {
     /// Gives the directories to be watched.
     /// `is_told`: whatever was renamed since the last look was told.
     pub fn look_around(&mut self, now: Instant, is_told: bool) -> BTreeSet<PathBuf> {
-        self.streams.batches.tidy();
         self.tails.look_around(&mut self.streams, now, is_told)
+    }
+
+    /// Gives memory back if nothing happened since it was asked last; true if so.
+    pub fn tidy(&mut self) -> bool {
+        self.streams.batches.tidy()
     }
 
     /// Waits until a journal or the standard input has more.
