@@ -65,7 +65,7 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
     let config = read(path)?;
     let _lock = Lock::take(&config.state).map_err(|error| match &error {
         LockError::Held { .. } => (Exit::Temporary, vec![Screen::of(&error)]),
-        LockError::Io { .. } => (Exit::Failed, vec![Screen::of(&error)]),
+        LockError::Io { .. } => (Exit::Failed, vec![Screen::of(&error).help("`state` names another directory")]),
     })?;
     let found = Checkpoint::open(&config.state).map_err(|error| (Exit::Failed, vec![Screen::of(&error)]))?;
     let mut found = found;
@@ -118,6 +118,13 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
     // A thread that reads the standard input cannot be woken.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let status = shipped.map_err(|error| (Exit::Failed, vec![Screen::of(&error)]))?;
+    if let Some(lost) = status.as_ref().map(|status| status.counts.lost).filter(|lost| *lost > 0) {
+        let message = format!("{} could be neither sent nor set aside", counted(lost, "event", "events"));
+        return Err((
+            Exit::Failed,
+            vec![Screen::error(message).help("the log says why the file of dead letters cannot be written")],
+        ));
+    }
     if let Some(status) = status {
         let counts = &status.counts;
         tracing::info!(
@@ -136,13 +143,15 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
 
 /// Without its id nothing is shipped: a stream of another name would stay for ever.
 async fn known_host(config: &Config) -> Host {
-    let mut failures = 0;
+    let mut failures: u32 = 0;
     loop {
         match host::find(config).await {
             Ok(host) => return host,
             Err(error) => {
                 failures += 1;
-                tracing::warn!(%error, "who this host is cannot be found out; it is tried again");
+                if failures == 1 || failures.is_multiple_of(10) {
+                    tracing::warn!(%error, "who this host is cannot be found out; it is tried again, and nothing is shipped until then");
+                }
                 tokio::time::sleep(pace::back_off(failures, 1.0)).await;
             }
         }
@@ -170,6 +179,8 @@ struct Found {
 #[derive(Serialize)]
 struct Right {
     right: String,
+    /// It is refused; otherwise nobody knows.
+    is_missing: bool,
     /// Why it is not there.
     problem: Option<String>,
 }
@@ -178,16 +189,27 @@ pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<()
     let config = read(path)?;
     let mut checked = Checked { sources: sources(&config), policy: permissions::policy(&config), rights: Vec::new() };
     let mut exit = None;
+    let mut unknown_host = None;
     if checked.sources.iter().any(|found| !found.unreadable.is_empty()) {
         exit = Some((Exit::Failed, "a file cannot be read"));
     }
     if !offline {
         let tried = runtime()?.block_on(async {
-            let host = host::find(&config).await.map_err(|error| (Exit::Failed, vec![Screen::of(&error)]))?;
+            let host = match host::find(&config).await {
+                Ok(host) => host,
+                Err(error) => {
+                    let screen = Screen::of(&error).help("on another host use {hostname}; without a network --offline");
+                    return Ok(Err((Exit::Failed, vec![screen])));
+                }
+            };
             let settings = sink::settings().await;
             let metrics = config.metrics.as_ref().map(|_| aws_sdk_cloudwatch::Client::new(&settings));
-            Ok::<_, Failure>(permissions::try_all(&config, &host, &Sink::new(&settings), metrics.as_ref()).await)
+            Ok::<_, Failure>(Ok(permissions::try_all(&config, &host, &Sink::new(&settings), metrics.as_ref()).await))
         })?;
+        let tried = tried.unwrap_or_else(|failure: Failure| {
+            unknown_host = Some(failure);
+            Vec::new()
+        });
         for tried in tried {
             match &tried.found {
                 Ok(()) => {}
@@ -195,14 +217,18 @@ pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<()
                 Err(_) if exit.is_none() => exit = Some((Exit::Failed, "the service does not answer as it should")),
                 Err(_) => {}
             }
+            let is_missing = matches!(tried.found, Err(SinkError::Denied(_)));
             let problem = tried.found.err().map(|error| error.to_string());
-            checked.rights.push(Right { right: tried.what, problem });
+            checked.rights.push(Right { right: tried.what, is_missing, problem });
         }
     }
     if terminal.json {
         shown(cli::print_json("log-shipper check", &checked))?;
     } else {
         shown(cli::print(text_of_check(&checked, offline)))?;
+    }
+    if let Some(failure) = unknown_host {
+        return Err(failure);
     }
     exit.map_or(Ok(()), |(exit, message)| Err((exit, vec![Screen::error(message)])))
 }
@@ -263,7 +289,10 @@ fn text_of_check(checked: &Checked, offline: bool) -> String {
     for right in &checked.rights {
         match &right.problem {
             None => _ = writeln!(text, "ok: {}", right.right),
-            Some(problem) => _ = writeln!(text, "missing: {}: {}", right.right, cli::escape(problem)),
+            Some(problem) if right.is_missing => {
+                _ = writeln!(text, "missing: {}: {}", right.right, cli::escape(problem));
+            }
+            Some(problem) => _ = writeln!(text, "not tried: {}: {}", right.right, cli::escape(problem)),
         }
     }
     if offline {
@@ -320,14 +349,20 @@ fn text_of_status(now: &StatusNow) -> String {
         count(counts.dead_letters),
         count(counts.filtered)
     );
-    let _ = writeln!(
-        text,
-        "waiting: {} in {}, for {:.1} s at most; the oldest event that was taken is {:.1} s old",
-        bytes(status.lag_bytes),
-        counted(status.lagging.len() as u64, "file", "files"),
-        status.lag_seconds,
-        status.oldest_unaccepted_seconds
-    );
+    let followed = counted(status.files, "file", "files");
+    let streams = counted(status.streams, "stream", "streams");
+    if status.lag_bytes == 0 && status.oldest_unaccepted_seconds == 0.0 {
+        let _ = writeln!(text, "waiting: nothing, in {followed} and {streams}");
+    } else {
+        let _ = writeln!(
+            text,
+            "waiting: {} in {} of {followed}, {streams}, for {:.1} s at most; the oldest event that was taken is {:.1} s old",
+            bytes(status.lag_bytes),
+            count(status.files_lagging),
+            status.lag_seconds,
+            status.oldest_unaccepted_seconds
+        );
+    }
     let told = [
         ("retries: throttled", counts.retries_throttled),
         ("retries: refused for want of rights", counts.retries_denied),
@@ -337,6 +372,8 @@ fn text_of_status(now: &StatusNow) -> String {
         ("parts of events that were too long", counts.parts),
         ("files emptied while they were read", counts.files_emptied),
         ("bytes that nobody could read any more", counts.bytes_lost),
+        ("events neither sent nor set aside at the end", counts.lost),
+        ("blank lines left out", counts.blank),
         ("gaps in the journal", counts.journal_gaps),
         ("stretches of the journal that could not be read", counts.journal_damaged),
         ("fields of the journal that were cut", counts.journal_cut),

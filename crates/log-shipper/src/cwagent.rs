@@ -48,7 +48,11 @@ const LONGEST: u64 = 3_600;
 const SECTIONS: [&str; 5] = ["cpu", "mem", "swap", "disk", "net"];
 
 /// What to know of keys that are not carried over.
-const REASONS: [(&[&str], &str); 14] = [
+const REASONS: [(&[&str], &str); 15] = [
+    (
+        &["drop_device"],
+        "metrics of disks have a dimension `device` more, which alarms and dashboards for them have to name",
+    ),
     (&["region"], "the region is that of the environment (AWS_REGION) or of the instance"),
     (&["credentials"], "credentials are those of the environment or of the instance's role"),
     (&["endpoint_override"], "an endpoint is given in the environment (AWS_ENDPOINT_URL)"),

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::stream::Flight;
@@ -46,15 +46,60 @@ impl DeadLetters {
             lines.extend_from_slice(&line);
         }
         // What is logged may be private.
-        let mut file: File = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        let mut file: File = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
         let before = file.metadata()?.len();
         if before == 0 {
             // The name may be new.
             self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
         }
+        if before > 0 {
+            // After a kill in the middle of a line the next one begins anew.
+            let mut last = [0];
+            file.read_exact_at(&mut last, before - 1)?;
+            if last != *b"\n" {
+                lines.insert(0, b'\n');
+            }
+        }
         file.write_all(&lines).and_then(|()| file.sync_data()).inspect_err(|_| {
             // Half a line would spoil the next one; it is written again.
             let _ = file.set_len(before);
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+
+    fn flight(message: &str) -> Flight {
+        let mut batch = Batch::new("g", "s");
+        batch.push(1, message);
+        Flight {
+            id: 1,
+            stream: 0,
+            group: "g".into(),
+            name: "s".into(),
+            retention_days: None,
+            sealed: batch.sealed(),
+            origins: std::collections::BTreeSet::new(),
+            left: std::iter::once(0..1).collect(),
+            rejected: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_kill_cut_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = DeadLetters::new(folder.path());
+        letters.write_left(&flight("one")).unwrap();
+        let whole = std::fs::read(letters.path()).unwrap();
+        std::fs::write(letters.path(), &whole[..whole.len() / 2]).unwrap();
+        letters.write_left(&flight("two")).unwrap();
+        letters.write_left(&flight("three")).unwrap();
+        let text = std::fs::read_to_string(letters.path()).unwrap();
+        let read: Vec<serde_json::Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let messages: Vec<&str> = read.iter().map(|letter| letter["event"]["message"].as_str().unwrap()).collect();
+        assert_eq!(messages, ["two", "three"]);
     }
 }

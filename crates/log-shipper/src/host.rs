@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The host has no instance id, and a name asks for one.
 #[derive(Debug, thiserror::Error)]
-#[error("a name asks for {{instance_id}}, and the EC2 metadata service gives none ({0})")]
+#[error("a name or a dimension asks for {{instance_id}}, and the EC2 metadata service gives none ({0})")]
 pub struct NoInstanceId(String);
 
 /// The host, with its instance id where a name asks for it.
@@ -29,16 +29,48 @@ pub async fn find(config: &Config) -> Result<Host, NoInstanceId> {
 async fn instance_id(state: &Path) -> Result<String, NoInstanceId> {
     let path = state.join(ID_FILE);
     let client = imds::Client::builder().connect_timeout(TIMEOUT).read_timeout(TIMEOUT).max_attempts(2).build();
-    match client.get("/latest/meta-data/instance-id").await {
+    let found = match client.get("/latest/meta-data/instance-id").await {
+        Ok(id) if is_id(String::from(id.clone()).trim()) => Ok(String::from(id).trim().to_owned()),
+        Ok(_) => Err("what it answers is no id".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    let kept = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+    match found {
         Ok(id) => {
-            let id = String::from(id).trim().to_owned();
-            // Kept for a start at which nobody answers; without it that start waits.
-            let _ = fs::create_dir_all(state).and_then(|()| fs::write(&path, &id));
+            if id != kept {
+                keep(state, &path, &id);
+            }
             Ok(id)
         }
-        Err(error) => match fs::read_to_string(&path) {
-            Ok(id) if !id.trim().is_empty() => Ok(id.trim().to_owned()),
-            _ => Err(NoInstanceId(error.to_string())),
-        },
+        Err(_) if is_id(&kept) => Ok(kept),
+        Err(error) => Err(NoInstanceId(error)),
+    }
+}
+
+/// For a start at which nobody answers; without it that start waits.
+fn keep(state: &Path, path: &Path, id: &str) {
+    let new = state.join("instance-id.new");
+    let kept = fs::create_dir_all(state).and_then(|()| fs::write(&new, id)).and_then(|()| fs::rename(&new, path));
+    if let Err(error) = kept {
+        tracing::debug!(%error, "the instance id is not kept");
+    }
+}
+
+/// Whether a text is an id of an EC2 instance, and not a page of something that answers in its place.
+fn is_id(text: &str) -> bool {
+    text.strip_prefix("i-")
+        .is_some_and(|digits| (8..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_id_is_an_id() {
+        assert!(is_id("i-0123456789abcdef0") && is_id("i-01234567"));
+        for other in ["", "i-", "i-0123", "unknown", "<html>i-01234567", "i-0123456g"] {
+            assert!(!is_id(other), "{other}");
+        }
     }
 }

@@ -216,8 +216,8 @@ fn own(status: &Status, before: &Counts, lag_per_file: bool) -> Vec<Metric> {
         ("log_shipper_journal_gaps", counts.journal_gaps, before.journal_gaps),
         ("log_shipper_saves_failed", counts.saves_failed, before.saves_failed),
         ("log_shipper_metrics_dropped", counts.metrics_dropped, before.metrics_dropped),
-        ("log_shipper_files_unreadable", status.unreadable.len() as u64, 0),
-        ("log_shipper_streams_troubled", status.troubled.len() as u64, 0),
+        ("log_shipper_files_unreadable", status.files_unreadable, 0),
+        ("log_shipper_streams_troubled", status.streams_troubled, 0),
     ];
     let counted = counted.into_iter().map(|(name, now, before)| (name, now.saturating_sub(before)));
     metrics.extend(counted.filter(|(_, count)| *count > 0).map(|(name, count)| {

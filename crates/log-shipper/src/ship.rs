@@ -321,10 +321,13 @@ impl Shipper<'_> {
                     );
                     self.work.set_aside(&flight);
                 }
-                Err(error) => error!(
-                    group = flight.group, stream = flight.name, events = flight.sealed.events().len(), %error,
-                    "events that were not sent in time are lost: the file of dead letters cannot be written"
-                ),
+                Err(error) => {
+                    error!(
+                        group = flight.group, stream = flight.name, events = flight.sealed.events().len(), %error,
+                        "events that were not sent in time are lost: the file of dead letters cannot be written"
+                    );
+                    self.work.lost(&flight);
+                }
             }
         }
     }
@@ -372,8 +375,8 @@ impl Shipper<'_> {
         let mut status = self.work.status(now);
         status.version = env!("CARGO_PKG_VERSION").to_owned();
         status.pid = std::process::id();
-        status.started = self.started.to_string();
-        status.written = Timestamp::now().to_string();
+        status.started = to_seconds(self.started);
+        status.written = to_seconds(Timestamp::now());
         status.counts.metrics_dropped = self.publisher.as_ref().map_or(0, Publisher::dropped);
         status
     }
@@ -393,6 +396,10 @@ impl Shipper<'_> {
             publisher.measure(&status);
         }
     }
+}
+
+fn to_seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Not durable: it is no more than news.

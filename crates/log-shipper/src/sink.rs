@@ -247,7 +247,8 @@ where
         (None, None) => innermost(error),
     };
     match code.as_deref() {
-        Some("ThrottlingException" | "Throttling" | "RequestLimitExceeded" | "LimitExceededException") => {
+        // A quota of groups or streams (LimitExceededException) is none of requests: it concerns one stream alone.
+        Some("ThrottlingException" | "Throttling" | "RequestLimitExceeded") => {
             return SinkError::Throttled(said());
         }
         Some("ResourceNotFoundException") => return SinkError::Missing,
@@ -272,17 +273,28 @@ where
     }
     match (error, status) {
         // No request was made, for want of credentials or of a region.
-        (SdkError::ConstructionFailure(_), _) => SinkError::Denied(innermost(error)),
+        (SdkError::ConstructionFailure(_), _) => SinkError::Denied(advised(innermost(error))),
         (SdkError::DispatchFailure(failure), _)
             if failure.is_user() || (failure.is_other() && failure.as_other().is_none()) =>
         {
-            SinkError::Denied(innermost(error))
+            SinkError::Denied(advised(innermost(error)))
         }
         (_, Some(403)) => SinkError::Denied(said()),
         (_, Some(429)) => SinkError::Throttled(said()),
         (_, Some(413)) => SinkError::Refused(said()),
         // Whatever it is, the events are not known to be there.
         _ => SinkError::Unavailable(said()),
+    }
+}
+
+/// What the SDK says where it has not even made a request, in words that say what to do.
+fn advised(said: String) -> String {
+    if said.contains("region") {
+        format!("no region: set AWS_REGION; {said}")
+    } else if said.contains("IMDS") || said.contains("credential") || said.contains("provider") {
+        format!("no credentials were found: a role of the instance, AWS_PROFILE or AWS_ACCESS_KEY_ID; {said}")
+    } else {
+        said
     }
 }
 

@@ -27,7 +27,9 @@ pub struct Counts {
     pub retries_unavailable: u64,
     /// Files that were emptied while they were read.
     pub files_emptied: u64,
-    /// Bytes of them that nobody could read any more.
+    /// Events that could neither be sent nor set aside before the end, and that nobody can read again.
+    pub lost: u64,
+    /// Bytes of emptied or deleted files that nobody could read any more.
     pub bytes_lost: u64,
     /// Zeros before what a program wrote at its old place in a file that was emptied.
     pub bytes_of_holes: u64,
@@ -71,12 +73,15 @@ pub struct Status {
     pub written: String,
     pub counts: Counts,
     pub files: u64,
+    pub files_lagging: u64,
+    pub files_unreadable: u64,
     pub streams: u64,
+    pub streams_troubled: u64,
     pub lag_bytes: u64,
     pub lag_seconds: f64,
     /// Age of the oldest event that was taken and is not accepted.
     pub oldest_unaccepted_seconds: f64,
-    /// Those that lag most.
+    /// Those that lag most, up to a hundred; so many of the others, too.
     pub lagging: Vec<FileStatus>,
     pub troubled: Vec<StreamStatus>,
     /// Files that cannot be read, with the reason.

@@ -806,6 +806,10 @@ impl Tails {
         named.map(|(path, reason)| (path.display().to_string(), reason.clone())).collect()
     }
 
+    pub fn unreadable_count(&self) -> usize {
+        self.unreadable.len()
+    }
+
     /// Files that lag, the worst first.
     pub fn lagging(&self, streams: &Streams, now: Instant) -> Vec<FileStatus> {
         let lagging = |source: &Source| {

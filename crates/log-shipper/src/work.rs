@@ -374,6 +374,11 @@ impl Work {
         taken
     }
 
+    /// A batch that could neither be sent nor set aside.
+    pub fn lost(&mut self, flight: &Flight) {
+        self.counts.lost += flight.sealed.events().len() as u64;
+    }
+
     /// A batch whose events all stand in the file of dead letters.
     pub fn set_aside(&mut self, flight: &Flight) {
         let left: usize = flight.left.iter().map(ExactSizeIterator::len).sum::<usize>() + flight.rejected.len();
@@ -436,6 +441,7 @@ impl Work {
         let mut lagging = self.tails.lagging(&self.streams, now);
         let lag_bytes = lagging.iter().map(|file| file.lag_bytes).sum();
         let lag_seconds = lagging.iter().map(|file| file.lag_seconds).fold(0.0, f64::max);
+        let files_lagging = lagging.len() as u64;
         lagging.truncate(MOST_NAMED);
         let age = |at: Option<i64>| at.map_or(0.0, |at| (epoch_ms() - at).max(0) as f64 / 1_000.0);
         let oldest = self.streams.list.iter().flat_map(|stream| {
@@ -459,7 +465,10 @@ impl Work {
         Status {
             counts,
             files: self.tails.count() as u64,
+            files_lagging,
+            files_unreadable: self.tails.unreadable_count() as u64,
             streams: self.streams.list.len() as u64,
+            streams_troubled: self.streams.list.iter().filter(|stream| stream.trouble.is_some()).count() as u64,
             lag_bytes,
             lag_seconds,
             oldest_unaccepted_seconds: age(oldest.chain(self.under_way.values().copied()).min()),

@@ -28,6 +28,16 @@ fn check_shows_what_goes_where_and_tries_each_right_without_leaving_an_event() {
     let (exit, text, _) = room.run(&["check"]);
     assert_eq!(exit, 4, "{text}");
     assert!(text.contains("missing: logs:PutLogEvents on /test/app: refused for want of rights"), "{text}");
+    room.service.set(Faults { outage: true, ..Faults::default() });
+    let (exit, text, _) = room.run(&["check"]);
+    assert_eq!(exit, 1, "{text}");
+    assert!(text.contains("not tried: logs:PutLogEvents on /test/app: no usable answer"), "{text}");
+    // A host that is no instance is told what to do, and the rest is shown all the same.
+    let named = config.replace("{file}", "{instance_id}");
+    fs::write(room.path("config.toml"), &named).unwrap();
+    let (exit, text, said) = room.run(&["check"]);
+    assert!(exit == 1 && text.contains("log/*.log (1 file)") && text.contains("\"Version\""), "{text}");
+    assert!(said.contains("on another host use {hostname}"), "{said}");
     let (exit, text, _) = room.run(&["check", "--offline", "--json"]);
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(

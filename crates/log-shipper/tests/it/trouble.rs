@@ -215,17 +215,25 @@ fn without_its_id_a_host_ships_nothing_and_with_one_it_keeps_it() {
     let config = fs::read_to_string(room.path("config.toml")).unwrap();
     fs::write(room.path("config.toml"), config.replace("{file}", "{instance_id}/{file}")).unwrap();
     room.append("log/a.log", lines(0, 10));
+    // A page of something that answers in its place is no id.
+    room.service.set_instance_id(Some("<html>log in here</html>"));
     let running = room.start();
     room.until("it says so", || room.said().contains("who this host is cannot be found out"));
+    room.service.set_instance_id(None);
     assert_eq!(room.service.accepted().tries, 0);
     room.service.set_instance_id(Some("i-0123456789abcdef0"));
     room.until("all is there", || room.messages("i-0123456789abcdef0/a.log").len() == 10);
     assert_eq!(running.stop(), 0);
-    // The metadata service is down when it starts again.
+    // The metadata service is down when it starts again, and then something else answers.
     room.service.set_instance_id(None);
     room.append("log/a.log", lines(10, 10));
     let running = room.start();
     room.until("the rest is there", || room.messages("i-0123456789abcdef0/a.log").len() == 20);
+    assert_eq!(running.stop(), 0);
+    room.service.set_instance_id(Some("<html>log in here</html>"));
+    room.append("log/a.log", lines(20, 10));
+    let running = room.start();
+    room.until("all is there", || room.messages("i-0123456789abcdef0/a.log").len() == 30);
     assert_eq!(running.stop(), 0);
     assert_eq!(room.service.accepted().streams.len(), 1, "no stream of another name");
     room.assert_sound();
