@@ -56,12 +56,7 @@ impl Run {
             folder.display()
         );
         fs::write(folder.join("config.toml"), config).unwrap();
-        let service = if secure {
-            certificate(folder);
-            Service::secure(&folder.join("cert.pem"), &folder.join("key.pem"))
-        } else {
-            Service::start()
-        };
+        let service = if secure { Service::secure(folder) } else { Service::start() };
         service.set(Faults { only_counts: true, ..Faults::default() });
         let binary = std::env::var("LOG_SHIPPER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_log-shipper").into());
         let mut command = Command::new(binary);
@@ -86,19 +81,6 @@ impl Drop for Run {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn certificate(folder: &Path) {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(folder.join("key.pem"))
-        .arg("-out")
-        .arg(folder.join("cert.pem"))
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.unwrap().success(), "openssl makes a certificate");
 }
 
 /// Numbered lines like those of a web application: 209 bytes on the average, half of them shorter than 200.

@@ -94,7 +94,7 @@ impl Batch {
             self.body.reserve_exact(USUAL - start);
         }
         self.body.extend_from_slice(b"{\"timestamp\":");
-        push_number(timestamp.unsigned_abs(), &mut self.body);
+        self.body.extend_from_slice(itoa::Buffer::new().format(timestamp).as_bytes());
         self.body.extend_from_slice(b",\"message\":\"");
         escape(message, &mut self.body);
         self.body.extend_from_slice(b"\"},");
@@ -204,20 +204,6 @@ impl Sealed {
         let Event { start, end, .. } = self.events[event];
         &self.body[start as usize..end as usize]
     }
-}
-
-fn push_number(mut number: u64, body: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    body.extend_from_slice(&digits[at..]);
 }
 
 /// For each byte what stands for it in a JSON string: itself (0), `u` for its number, or the letter behind a backslash.

@@ -9,10 +9,12 @@ use cli::human::{bytes, count, counted};
 use cli::{Exit, Screen, Terminal};
 use log_shipper::checkpoint::{Checkpoint, Positions};
 use log_shipper::config::{Config, Mistake};
+use log_shipper::host::NoInstanceId;
 use log_shipper::lock::{Lock, LockError};
 use log_shipper::name::Host;
+use log_shipper::permissions::Tried;
 use log_shipper::publish::Publisher;
-use log_shipper::ship::{self, STATUS_FILE, ShipError};
+use log_shipper::ship::{self, STATUS_FILE};
 use log_shipper::sink::{self, Sink, SinkError};
 use log_shipper::status::Status;
 use log_shipper::{cwagent, host, pace, permissions, tail};
@@ -83,9 +85,9 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, most);
 
     let runtime = runtime()?;
-    let shipped: Result<Option<Status>, ShipError> = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(ShipError::Signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(ShipError::Signals)?;
+    let shipped: std::io::Result<Option<Status>> = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut stop = Box::pin(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -117,7 +119,7 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
     });
     // A thread that reads the standard input cannot be woken.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    let status = shipped.map_err(|error| (Exit::Failed, vec![Screen::of(&error)]))?;
+    let status = shipped.map_err(|error| failed("signals cannot be waited for", &error))?;
     if let Some(lost) = status.as_ref().map(|status| status.counts.lost).filter(|lost| *lost > 0) {
         let message = format!("{} could be neither sent nor set aside", counted(lost, "event", "events"));
         return Err((
@@ -188,29 +190,16 @@ struct Right {
 pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<(), Failure> {
     let config = read(path)?;
     let mut checked = Checked { sources: sources(&config), policy: permissions::policy(&config), rights: Vec::new() };
-    let mut exit = None;
-    let mut unknown_host = None;
+    let (mut exit, mut unknown_host) = (None, None);
     if checked.sources.iter().any(|found| !found.unreadable.is_empty()) {
         exit = Some((Exit::Failed, "a file cannot be read"));
     }
     if !offline {
-        let tried = runtime()?.block_on(async {
-            let host = match host::find(&config).await {
-                Ok(host) => host,
-                Err(error) => {
-                    let screen = Screen::of(&error).help("on another host use {hostname}; without a network --offline");
-                    return Ok(Err((Exit::Failed, vec![screen])));
-                }
-            };
-            let settings = sink::settings().await;
-            let metrics = config.metrics.as_ref().map(|_| aws_sdk_cloudwatch::Client::new(&settings));
-            Ok::<_, Failure>(Ok(permissions::try_all(&config, &host, &Sink::new(&settings), metrics.as_ref()).await))
-        })?;
-        let tried = tried.unwrap_or_else(|failure: Failure| {
-            unknown_host = Some(failure);
-            Vec::new()
-        });
-        for tried in tried {
+        let tried = runtime()?.block_on(try_rights(&config));
+        if let Err(error) = &tried {
+            unknown_host = Some(Screen::of(error).help("on another host use {hostname}; without a network --offline"));
+        }
+        for tried in tried.unwrap_or_default() {
             match &tried.found {
                 Ok(()) => {}
                 Err(SinkError::Denied(_)) => exit = Some((Exit::Denied, "a right is missing")),
@@ -227,10 +216,17 @@ pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<()
     } else {
         shown(cli::print(text_of_check(&checked, offline)))?;
     }
-    if let Some(failure) = unknown_host {
-        return Err(failure);
+    if let Some(screen) = unknown_host {
+        return Err((Exit::Failed, vec![screen]));
     }
     exit.map_or(Ok(()), |(exit, message)| Err((exit, vec![Screen::error(message)])))
+}
+
+async fn try_rights(config: &Config) -> Result<Vec<Tried>, NoInstanceId> {
+    let host = host::find(config).await?;
+    let settings = sink::settings().await;
+    let metrics = config.metrics.as_ref().map(|_| aws_sdk_cloudwatch::Client::new(&settings));
+    Ok(permissions::try_all(config, &host, &Sink::new(&settings), metrics.as_ref()).await)
 }
 
 fn sources(config: &Config) -> Vec<Found> {

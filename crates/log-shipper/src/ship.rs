@@ -42,15 +42,6 @@ const REPORT: Duration = Duration::from_secs(5);
 /// Where [`Status`] is written, below the directory of positions.
 pub const STATUS_FILE: &str = "status.json";
 
-/// What ends the work before somebody stops it.
-#[derive(Debug, thiserror::Error)]
-pub enum ShipError {
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    #[error("signals cannot be waited for")]
-    Signals(#[source] std::io::Error),
-}
-
 /// How a request ended.
 enum Ended {
     Done,
@@ -89,8 +80,7 @@ pub async fn ship(
         pace: Pace::default(),
         recent: Recent::default(),
     };
-    shipper.run(stop).await;
-    shipper.status(Instant::now())
+    shipper.run(stop).await
 }
 
 type Answer = Pin<Box<dyn Future<Output = (Flight, Ended, u64)>>>;
@@ -138,7 +128,7 @@ impl Recent {
 }
 
 impl Shipper<'_> {
-    async fn run(&mut self, stop: impl Future<Output = ()>) {
+    async fn run(&mut self, stop: impl Future<Output = ()>) -> Status {
         let mut stop = std::pin::pin!(stop);
         let mut stopped: Option<Instant> = None;
         let mut watch = Watch::open();
@@ -215,6 +205,7 @@ impl Shipper<'_> {
             publisher.stop(&status).await;
         }
         write_status(&self.config.state, &status);
+        status
     }
 
     /// When there is something to do without anything happening.

@@ -61,18 +61,6 @@ pub struct Rejected {
     pub too_new_start: Option<usize>,
 }
 
-impl Sink {
-    /// The service that [`settings`] lead to.
-    pub fn new(settings: &SdkConfig) -> Self {
-        Self {
-            client: Client::new(settings),
-            retained: Arc::default(),
-            refuses_gzip: Arc::default(),
-            compressor: Arc::default(),
-        }
-    }
-}
-
 /// The SDK's own settings of region, credentials and endpoint, with our time-outs and without its retries.
 pub async fn settings() -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
@@ -89,6 +77,16 @@ pub async fn settings() -> SdkConfig {
 }
 
 impl Sink {
+    /// The service that [`settings`] lead to.
+    pub fn new(settings: &SdkConfig) -> Self {
+        Self {
+            client: Client::new(settings),
+            retained: Arc::default(),
+            refuses_gzip: Arc::default(),
+            compressor: Arc::default(),
+        }
+    }
+
     /// Sends a request whose body stands; `gzip` compresses it.
     pub async fn put(&self, body: Bytes, gzip: bool) -> Result<Rejected, SinkError> {
         let body = if gzip { self.compressor().compress(&body) } else { body };

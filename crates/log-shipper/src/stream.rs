@@ -101,8 +101,8 @@ impl Flight {
 pub struct Batches {
     last: u64,
     spare: Vec<Vec<u8>>,
-    /// The last one when nothing was spared any more.
-    last_spared: u64,
+    /// The last one when memory was asked back.
+    last_tidied: u64,
 }
 
 impl Batches {
@@ -127,11 +127,11 @@ impl Batches {
 
     /// Gives memory back, unless batches were made since it was asked last; true when none were.
     pub fn tidy(&mut self) -> bool {
-        let is_idle = self.last == self.last_spared;
+        let is_idle = self.last == self.last_tidied;
         if is_idle {
             self.spare.clear();
         }
-        self.last_spared = self.last;
+        self.last_tidied = self.last;
         is_idle
     }
 }
@@ -299,7 +299,7 @@ impl Stream {
         self.under_way.len() + unsaved < most || holds_up_others
     }
 
-    /// Positions are saved now: gives up counting the batches before the oldest that is not accepted.
+    /// A save begins: it has the batches before the oldest one that is not accepted.
     pub fn being_saved(&mut self) {
         let waiting = self.waiting.front().map(|flight| flight.id);
         let oldest = self.under_way.first().copied().into_iter().chain(waiting).min();

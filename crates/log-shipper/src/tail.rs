@@ -541,6 +541,10 @@ impl Tails {
         self.detached.iter().copied().filter(|id| self.sources.get(id).is_some_and(Source::is_deleted)).collect()
     }
 
+    pub fn stream_of(&self, id: u64) -> Option<usize> {
+        Some(self.sources.get(&id)?.stream)
+    }
+
     pub fn is_deleted(&self, id: u64) -> bool {
         self.sources.get(&id).is_some_and(|source| source.is_lost() || source.is_deleted())
     }

@@ -147,9 +147,13 @@ impl Work {
                 continue;
             }
             if !self.make_room(index, now) {
-                return false;
+                if self.streams.list[index].is_failing() {
+                    // It waits for room; others may have some made for them.
+                    continue;
+                }
+                break;
             }
-            goes_on |= self.fill_stream(index, now);
+            goes_on |= self.fill_stream(index, now, begun);
             if begun.elapsed() > TURN {
                 self.next_stream = index + 1;
                 return true;
@@ -158,12 +162,12 @@ impl Work {
         goes_on
     }
 
-    /// Reads for one stream until its batch is sealed or nothing more is there; true when there is more.
-    fn fill_stream(&mut self, index: usize, now: Instant) -> bool {
+    /// Reads for one stream until its batch is sealed, nothing more is there, or the turn is over; true when there is more.
+    fn fill_stream(&mut self, index: usize, now: Instant, begun: Instant) -> bool {
         let read_at = epoch_ms();
         let mut goes_on = true;
         // One read of each of its sources, and once more.
-        while goes_on && self.streams.list[index].waiting.is_empty() {
+        while goes_on && self.streams.list[index].waiting.is_empty() && begun.elapsed() <= TURN {
             goes_on = false;
             for _ in 0..self.tails.dirty_count(index) {
                 let last = self.streams.list[index].last_read;
@@ -203,13 +207,16 @@ impl Work {
         let mut goes_on = false;
         for id in self.tails.deleted() {
             if self.held <= MEMORY {
+                let stream = self.tails.stream_of(id);
                 goes_on |= self.tails.read(id, &mut self.streams, now, read_at, &mut self.counts);
-                (0..self.streams.list.len()).for_each(|index| self.recount(index));
+                stream.into_iter().for_each(|stream| self.recount(stream));
             }
         }
         if let Some(feed) = &mut self.stdin {
             feed.ends();
+            let stream = feed.stream;
             goes_on |= feed.has_more(now) && feed.read(&mut self.streams, now, read_at, &mut self.counts);
+            self.recount(stream);
         }
         goes_on
     }
@@ -423,14 +430,8 @@ impl Work {
 
     pub fn was_saved(&mut self, is_saved: bool) {
         if is_saved {
+            // Those behind a batch that is not accepted yet are saved with it: its acceptance is a change.
             self.streams.list.iter_mut().for_each(|stream| stream.being_saved = 0);
-            // Some were behind one that was not accepted then.
-            self.tails.is_changed |= self.streams.list.iter().any(|stream| {
-                stream
-                    .unsaved
-                    .first()
-                    .is_some_and(|unsaved| stream.under_way.first().is_none_or(|under_way| unsaved < under_way))
-            });
         } else {
             self.tails.is_changed = true;
         }

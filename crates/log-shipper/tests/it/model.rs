@@ -417,3 +417,20 @@ proptest! {
 fn cases() -> u32 {
     std::env::var("MODEL_CASES").map_or(300, |cases| cases.parse().unwrap())
 }
+
+#[test]
+fn what_waits_behind_a_batch_that_failed_is_not_saved_again_and_again() {
+    let mut world = World::new(false);
+    for _ in 0..2 {
+        world.write(0, 10);
+        world.fill_all();
+        world.send();
+    }
+    assert_eq!(world.under_way.len(), 2);
+    world.accept(1);
+    world.fail(0, false);
+    world.save();
+    assert!(!world.work.as_ref().unwrap().is_changed(), "there is nothing new to be saved");
+    world.finish();
+    world.check();
+}

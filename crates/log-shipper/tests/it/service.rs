@@ -97,10 +97,22 @@ impl Service {
         Self::with(address, None)
     }
 
-    /// Over TLS; whoever comes has to trust the certificate.
-    #[allow(dead_code, reason = "the benchmark alone uses it")]
-    pub(crate) fn secure(certificate: &Path, key: &Path) -> Self {
+    /// Over TLS, with a certificate that is made in the directory as `cert.pem`; whoever comes has to trust it.
+    pub(crate) fn secure(folder: &Path) -> Self {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+        let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        let made = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
+            .args([
+                std::ffi::OsStr::new("-keyout"),
+                key.as_os_str(),
+                std::ffi::OsStr::new("-out"),
+                certificate.as_os_str(),
+            ])
+            .stderr(std::process::Stdio::null())
+            .status();
+        assert!(made.expect("openssl is missing: scripts/install-test-tools.sh").success());
         let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(key).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -111,12 +111,17 @@ fn the_standard_input_is_shipped_to_its_end_and_what_cannot_be_sent_is_set_aside
     let messages = room.messages("stdin");
     assert_eq!(assert_all(&numbers(&messages[..60_000]), 60_000), 0);
     assert_eq!(messages[60_000], "and one without an end");
+    // Somebody still holds it when it is to stop: what was written is sent, the half line too.
+    run(&format!("{}half a line", lines(60_000, 5)), Duration::from_millis(400));
+    assert_eq!(room.messages("stdin")[60_001..60_006].len(), 5);
+    assert_eq!(room.messages("stdin")[60_006], "half a line");
+    assert!(!room.path("state/dead-letters.jsonl").exists());
     // Nobody takes it: it stands in the file of dead letters to the last line.
     room.service.set(Faults { outage: true, ..Faults::default() });
     run(&lines(0, 500), Duration::from_millis(400));
     let letters = fs::read_to_string(room.path("state/dead-letters.jsonl")).unwrap();
     assert_eq!(letters.lines().count(), 500);
-    assert_eq!(room.service.count(), 60_001);
+    assert_eq!(room.service.count(), 60_007);
     room.assert_sound();
 }
 

@@ -372,3 +372,19 @@ fn a_group_for_which_every_request_is_wrong_costs_no_event() {
     assert!(!room.path("state/dead-letters.jsonl").exists());
     room.assert_sound();
 }
+
+#[test]
+fn a_service_whose_certificate_nobody_vouches_for_gets_nothing() {
+    let mut room = Room::new("");
+    room.append("log/a.log", lines(0, 10));
+    room.service = Service::secure(&room.path("."));
+    let running = room.start();
+    room.until("it says so", || room.said().contains("a batch waits for another try"));
+    assert_eq!(room.service.accepted().tries, 0);
+    drop(running);
+    let trusted = room.path("cert.pem");
+    let running = room.start_with(|command| command.env("SSL_CERT_FILE", &trusted));
+    room.until("all is there", || room.service.count() == 10);
+    assert_eq!(running.stop(), 0);
+    room.assert_sound();
+}
