@@ -202,7 +202,9 @@ pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<()
         for tried in tried.unwrap_or_default() {
             match &tried.found {
                 Ok(()) => {}
-                Err(SinkError::Denied(_)) => exit = Some((Exit::Denied, "a right is missing")),
+                Err(SinkError::Denied(_)) => {
+                    exit = Some((Exit::Denied, "a right is missing, or there are no credentials"))
+                }
                 Err(_) if exit.is_none() => exit = Some((Exit::Failed, "the service does not answer as it should")),
                 Err(_) => {}
             }

@@ -271,11 +271,11 @@ where
     }
     match (error, status) {
         // No request was made, for want of credentials or of a region.
-        (SdkError::ConstructionFailure(_), _) => SinkError::Denied(advised(innermost(error))),
+        (SdkError::ConstructionFailure(_), _) => SinkError::Denied(advised(&innermost(error))),
         (SdkError::DispatchFailure(failure), _)
             if failure.is_user() || (failure.is_other() && failure.as_other().is_none()) =>
         {
-            SinkError::Denied(advised(innermost(error)))
+            SinkError::Denied(advised(&innermost(error)))
         }
         (_, Some(403)) => SinkError::Denied(said()),
         (_, Some(429)) => SinkError::Throttled(said()),
@@ -286,13 +286,17 @@ where
 }
 
 /// What the SDK says where it has not even made a request, in words that say what to do.
-fn advised(said: String) -> String {
-    if said.contains("region") {
-        format!("no region: set AWS_REGION; {said}")
+fn advised(said: &str) -> String {
+    // Behind the first line each place is listed that was looked at.
+    let said = said.lines().next().unwrap_or_default();
+    if said.to_ascii_lowercase().contains("region") {
+        "no region: set AWS_REGION".into()
+    } else if said.contains("no credentials found") {
+        "no credentials: give the instance a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID".into()
     } else if said.contains("IMDS") || said.contains("credential") || said.contains("provider") {
-        format!("no credentials were found: a role of the instance, AWS_PROFILE or AWS_ACCESS_KEY_ID; {said}")
+        format!("credentials cannot be had: {said}")
     } else {
-        said
+        said.to_owned()
     }
 }
 

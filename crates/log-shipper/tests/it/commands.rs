@@ -28,6 +28,15 @@ fn check_shows_what_goes_where_and_tries_each_right_without_leaving_an_event() {
     let (exit, text, _) = room.run(&["check"]);
     assert_eq!(exit, 4, "{text}");
     assert!(text.contains("missing: logs:PutLogEvents on /test/app: refused for want of rights"), "{text}");
+    let mut nameless = room.command(&["check"]);
+    nameless.env_remove("AWS_ACCESS_KEY_ID").env("AWS_EC2_METADATA_DISABLED", "true");
+    let output = nameless.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(
+        text.contains("on /test/app: refused for want of rights (no credentials: give the instance a role"),
+        "{text}"
+    );
     room.service.set(Faults { outage: true, ..Faults::default() });
     let (exit, text, _) = room.run(&["check"]);
     assert_eq!(exit, 1, "{text}");
