@@ -37,6 +37,10 @@ fn check_shows_what_goes_where_and_tries_each_right_without_leaving_an_event() {
         text.contains("on /test/app: refused for want of rights (no credentials: give the instance a role"),
         "{text}"
     );
+    let mut placeless = room.command(&["check"]);
+    let output = placeless.env_remove("AWS_REGION").env("AWS_EC2_METADATA_DISABLED", "true").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("(no region: set AWS_REGION)"), "{text}");
     room.service.set(Faults { outage: true, ..Faults::default() });
     let (exit, text, _) = room.run(&["check"]);
     assert_eq!(exit, 1, "{text}");
