@@ -25,7 +25,8 @@ chaos: test-tools ## the long version of the chaos tests, 25 minutes: 400 random
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-400} CHAOS_STEP=$${CHAOS_STEP:-4} \
 	  $(CARGO) test --release --locked -p etl-runner --test it -- chaos --nocapture --test-threads 1
 	SHIPPER_ROUNDS=$${SHIPPER_ROUNDS:-200} MODEL_CASES=$${MODEL_CASES:-20000} \
-	  $(CARGO) test --release --locked -p log-shipper --test it -- kill doubles model --nocapture --test-threads 1
+	  OUTAGE_SECONDS=$${OUTAGE_SECONDS:-300} SOAK_SECONDS=$${SOAK_SECONDS:-1800} \
+	  $(CARGO) test --release --locked -p log-shipper --test it -- kill doubles model rotated memory --nocapture --test-threads 1
 
 check: lint ## the quick part of `make test`: format, clippy, unit tests
 	$(CARGO) test --release --workspace --locked --lib --bins

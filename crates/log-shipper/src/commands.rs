@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use cli::human::{bytes, count, counted};
 use cli::{Exit, Screen, Terminal};
+use cloudwatch::{CallError, CloudWatch};
 use log_shipper::checkpoint::{Checkpoint, Positions};
 use log_shipper::config::{Config, Mistake};
 use log_shipper::host::NoInstanceId;
 use log_shipper::lock::{Lock, LockError};
-use log_shipper::name::Host;
 use log_shipper::permissions::Tried;
 use log_shipper::publish::Publisher;
 use log_shipper::ship::{self, STATUS_FILE};
-use log_shipper::sink::{self, Sink, SinkError};
+use log_shipper::sink::Sink;
 use log_shipper::status::Status;
-use log_shipper::{cwagent, host, pace, permissions, tail};
+use log_shipper::{cwagent, host, permissions, tail};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -95,15 +95,13 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
             }
         });
         let host = tokio::select! {
-            host = known_host(&config) => host,
+            host = host::known(&config.state, config.names_ask_for_id()) => host,
             () = &mut stop => return Ok(None),
         };
-        let settings = sink::settings().await;
-        let publisher = config
-            .metrics
-            .as_ref()
-            .map(|metrics| Publisher::start(metrics, &host, aws_sdk_cloudwatch::Client::new(&settings)));
-        let sink = Sink::new(&settings);
+        let service = CloudWatch::open().await;
+        let publisher =
+            config.metrics.as_ref().map(|metrics| Publisher::start(metrics, &config.state, service.clone()));
+        let sink = Sink::new(service);
         let status = ship::ship(
             &config,
             &host,
@@ -111,7 +109,7 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
             found.positions,
             sink,
             publisher,
-            crate::give_memory_back,
+            crate::memory::give_back,
             stop,
         )
         .await;
@@ -143,27 +141,11 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Without its id nothing is shipped: a stream of another name would stay for ever.
-async fn known_host(config: &Config) -> Host {
-    let mut failures: u32 = 0;
-    loop {
-        match host::find(config).await {
-            Ok(host) => return host,
-            Err(error) => {
-                failures += 1;
-                if failures == 1 || failures.is_multiple_of(10) {
-                    tracing::warn!(%error, "who this host is cannot be found out; it is tried again, and nothing is shipped until then");
-                }
-                tokio::time::sleep(pace::back_off(failures, 1.0)).await;
-            }
-        }
-    }
-}
-
 // ---- check
 
 #[derive(Serialize)]
 struct Checked {
+    state: State,
     sources: Vec<Found>,
     policy: serde_json::Value,
     rights: Vec<Right>,
@@ -179,6 +161,30 @@ struct Found {
 }
 
 #[derive(Serialize)]
+struct State {
+    path: String,
+    /// Why nothing can be written there.
+    problem: Option<String>,
+}
+
+impl State {
+    fn of(path: &Path) -> Self {
+        let tried = match path.metadata() {
+            Ok(_) => {
+                let file = path.join(format!("check.{}", std::process::id()));
+                std::fs::write(&file, []).and_then(|()| std::fs::remove_file(&file))
+            }
+            // It is made by the first run.
+            Err(_) => {
+                let missing = path.ancestors().take_while(|above| !above.exists()).last().unwrap_or(path);
+                std::fs::create_dir(missing).and_then(|()| std::fs::remove_dir(missing))
+            }
+        };
+        Self { path: path.display().to_string(), problem: tried.err().map(|error| error.to_string()) }
+    }
+}
+
+#[derive(Serialize)]
 struct Right {
     right: String,
     /// It is refused; otherwise nobody knows.
@@ -189,10 +195,18 @@ struct Right {
 
 pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<(), Failure> {
     let config = read(path)?;
-    let mut checked = Checked { sources: sources(&config), policy: permissions::policy(&config), rights: Vec::new() };
+    let mut checked = Checked {
+        state: State::of(&config.state),
+        sources: sources(&config),
+        policy: permissions::policy(&config),
+        rights: Vec::new(),
+    };
     let (mut exit, mut unknown_host) = (None, None);
     if checked.sources.iter().any(|found| !found.unreadable.is_empty()) {
         exit = Some((Exit::Failed, "a file cannot be read"));
+    }
+    if checked.state.problem.is_some() {
+        exit = Some((Exit::Failed, "positions cannot be kept: `state` names another directory"));
     }
     if !offline {
         let tried = runtime()?.block_on(try_rights(&config));
@@ -202,13 +216,13 @@ pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<()
         for tried in tried.unwrap_or_default() {
             match &tried.found {
                 Ok(()) => {}
-                Err(SinkError::Denied(_)) => {
+                Err(CallError::Denied(_)) => {
                     exit = Some((Exit::Denied, "a right is missing, or there are no credentials"))
                 }
                 Err(_) if exit.is_none() => exit = Some((Exit::Failed, "the service does not answer as it should")),
                 Err(_) => {}
             }
-            let is_missing = matches!(tried.found, Err(SinkError::Denied(_)));
+            let is_missing = matches!(tried.found, Err(CallError::Denied(_)));
             let problem = tried.found.err().map(|error| error.to_string());
             checked.rights.push(Right { right: tried.what, is_missing, problem });
         }
@@ -225,10 +239,8 @@ pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<()
 }
 
 async fn try_rights(config: &Config) -> Result<Vec<Tried>, NoInstanceId> {
-    let host = host::find(config).await?;
-    let settings = sink::settings().await;
-    let metrics = config.metrics.as_ref().map(|_| aws_sdk_cloudwatch::Client::new(&settings));
-    Ok(permissions::try_all(config, &host, &Sink::new(&settings), metrics.as_ref()).await)
+    let host = host::find(&config.state, config.names_ask_for_id() || config.metrics_ask_for_id()).await?;
+    Ok(permissions::try_all(config, &host, &CloudWatch::open().await).await)
 }
 
 fn sources(config: &Config) -> Vec<Found> {
@@ -282,6 +294,17 @@ fn text_of_check(checked: &Checked, offline: bool) -> String {
         let _ = writeln!(text, "{}{files} → {} / {}", cli::escape(&found.source), found.group, found.stream);
         for unreadable in &found.unreadable {
             let _ = writeln!(text, "  cannot be read: {}", cli::escape(unreadable));
+        }
+    }
+    match &checked.state.problem {
+        None => _ = writeln!(text, "state: {} can be written", cli::escape(&checked.state.path)),
+        Some(problem) => {
+            _ = writeln!(
+                text,
+                "state: {} cannot be written: {}",
+                cli::escape(&checked.state.path),
+                cli::escape(problem)
+            );
         }
     }
     for right in &checked.rights {
@@ -360,6 +383,11 @@ fn text_of_status(now: &StatusNow) -> String {
             status.lag_seconds,
             status.oldest_unaccepted_seconds
         );
+    }
+    let causes = counts.causes().into_iter().filter(|(_, number)| *number > 0);
+    let causes: Vec<String> = causes.map(|(cause, number)| format!("{} {cause}", count(number))).collect();
+    if !causes.is_empty() {
+        let _ = writeln!(text, "dead letters: {}", causes.join(", "));
     }
     let told = [
         ("retries: throttled", counts.retries_throttled),

@@ -298,13 +298,18 @@ impl Config {
         if mistakes.0.is_empty() { Ok(config) } else { Err(mistakes.0) }
     }
 
-    /// All names of groups and streams, and values of dimensions.
-    pub fn templates(&self) -> impl Iterator<Item = &Template> {
+    /// Whether the name of a group or a stream has the instance's id in it.
+    pub fn names_ask_for_id(&self) -> bool {
         let files = self.files.iter().flat_map(|files| [&files.group, &files.stream]);
         let journals = self.journals.iter().flat_map(|journal| [&journal.group, &journal.stream]);
         let stdin = self.stdin.iter().flat_map(|stdin| [&stdin.group, &stdin.stream]);
-        let dimensions = self.metrics.iter().flat_map(|metrics| metrics.dimensions.iter().map(|(_, value)| value));
-        files.chain(journals).chain(stdin).chain(dimensions)
+        files.chain(journals).chain(stdin).any(|template| template.asks_for("instance_id"))
+    }
+
+    /// Whether a dimension has it.
+    pub fn metrics_ask_for_id(&self) -> bool {
+        let dimensions = self.metrics.iter().flat_map(|metrics| &metrics.dimensions);
+        dimensions.into_iter().any(|(_, value)| value.asks_for("instance_id"))
     }
 }
 

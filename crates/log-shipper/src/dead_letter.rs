@@ -1,11 +1,36 @@
 //! Events the service does not want, in a file: one JSON object a line, with what was to be sent and why it was not taken.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::stream::Flight;
+
+/// Why an event is set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    TooOld,
+    Expired,
+    TooNew,
+    /// With the service's code.
+    Refused(String),
+    Unsent,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::TooOld => "older than 14 days",
+            Self::Expired => "older than the group keeps events",
+            Self::TooNew => "more than two hours ahead",
+            Self::Refused(code) => return write!(formatter, "refused by the service ({code})"),
+            Self::Unsent => "not sent when log-shipper stopped",
+        })
+    }
+}
 
 /// The file.
 #[derive(Clone, Debug)]
@@ -24,20 +49,20 @@ impl DeadLetters {
 
     /// Writes the events of a batch that the service does not want. Durable when it returns.
     pub fn write(&self, flight: &Flight) -> io::Result<()> {
-        self.append(flight, flight.rejected.iter().map(|(event, reason)| (*event, reason.as_ref())))
+        self.append(flight, flight.rejected.iter().map(|(event, cause)| (*event, Cow::Borrowed(cause))))
     }
 
     /// Writes what is left of a batch that was not sent and cannot be read again. Durable when it returns.
     pub fn write_left(&self, flight: &Flight) -> io::Result<()> {
-        let left = flight.left.iter().flat_map(Clone::clone).map(|event| (event, "not sent when log-shipper stopped"));
-        let rejected = flight.rejected.iter().map(|(event, reason)| (*event, reason.as_ref()));
+        let left = flight.left.iter().flat_map(Clone::clone).map(|event| (event, Cow::Owned(Cause::Unsent)));
+        let rejected = flight.rejected.iter().map(|(event, cause)| (*event, Cow::Borrowed(cause)));
         self.append(flight, rejected.chain(left))
     }
 
-    fn append<'a>(&self, flight: &Flight, events: impl Iterator<Item = (usize, &'a str)>) -> io::Result<()> {
+    fn append<'a>(&self, flight: &Flight, events: impl Iterator<Item = (usize, Cow<'a, Cause>)>) -> io::Result<()> {
         let mut lines = Vec::new();
-        for (event, reason) in events {
-            let head = serde_json::json!({ "reason": reason, "group": flight.group, "stream": flight.name });
+        for (event, cause) in events {
+            let head = serde_json::json!({ "reason": cause.to_string(), "group": flight.group, "stream": flight.name });
             let mut line = serde_json::to_vec(&head)?;
             line.pop();
             line.extend_from_slice(b",\"event\":");

@@ -3,15 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
-use aws_config::imds;
-
-use crate::config::Config;
 use crate::name::Host;
+use crate::pace;
 
 const ID_FILE: &str = "instance-id";
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The host has no instance id, and a name asks for one.
 #[derive(Debug, thiserror::Error)]
@@ -19,21 +15,33 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub struct NoInstanceId(String);
 
 /// The host, with its instance id where a name asks for it.
-pub async fn find(config: &Config) -> Result<Host, NoInstanceId> {
+pub async fn find(state: &Path, asks: bool) -> Result<Host, NoInstanceId> {
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-    let asks = config.templates().any(|template| template.asks_for("instance_id"));
-    let instance_id = if asks { Some(instance_id(&config.state).await?) } else { None };
+    let instance_id = if asks { Some(instance_id(state).await?) } else { None };
     Ok(Host { hostname, instance_id })
+}
+
+/// The same, waited for: under another name a stream would stay for ever.
+pub async fn known(state: &Path, asks: bool) -> Host {
+    let mut failures: u32 = 0;
+    loop {
+        match find(state, asks).await {
+            Ok(host) => return host,
+            Err(error) => {
+                failures += 1;
+                if failures == 1 || failures.is_multiple_of(10) {
+                    tracing::warn!(%error, "who this host is cannot be found out; it is tried again, and nothing that asks for it is shipped until then");
+                }
+                tokio::time::sleep(pace::back_off(failures, 1.0)).await;
+            }
+        }
+    }
 }
 
 async fn instance_id(state: &Path) -> Result<String, NoInstanceId> {
     let path = state.join(ID_FILE);
-    let client = imds::Client::builder().connect_timeout(TIMEOUT).read_timeout(TIMEOUT).max_attempts(2).build();
-    let found = match client.get("/latest/meta-data/instance-id").await {
-        Ok(id) if is_id(String::from(id.clone()).trim()) => Ok(String::from(id).trim().to_owned()),
-        Ok(_) => Err("what it answers is no id".to_owned()),
-        Err(error) => Err(error.to_string()),
-    };
+    let found = cloudwatch::instance_id().await;
+    let found = found.and_then(|id| if is_id(&id) { Ok(id) } else { Err("what it answers is no id".to_owned()) });
     let kept = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
     match found {
         Ok(id) => {
@@ -71,6 +79,14 @@ mod tests {
         assert!(is_id("i-0123456789abcdef0") && is_id("i-01234567"));
         for other in ["", "i-", "i-0123", "unknown", "<html>i-01234567", "i-0123456g"] {
             assert!(!is_id(other), "{other}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_of_whatever_kind_is_taken_for_an_id(answer in "\\PC{0,40}|i-[0-9a-g]{0,40}") {
+            let form = regex::Regex::new("^i-[0-9a-fA-F]{8,32}$").unwrap();
+            assert_eq!(is_id(&answer), form.is_match(&answer), "{answer:?}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! where tests can reach it; here is what a person types and sees.
 
 mod commands;
+mod memory;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,13 +15,6 @@ use cli::{Exit, Flags};
 // musl's own allocator is several times slower.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// The allocator keeps what was freed for a while, and a process in which nothing happens would keep it for ever.
-#[expect(unsafe_code, reason = "the allocator's own function, for which its crate has no safe name")]
-fn give_memory_back() {
-    // SAFETY: it takes no pointer, and may be called by any thread at any time.
-    unsafe { libmimalloc_sys::mi_collect(true) }
-}
 
 const EXITS: &str = "\
 Exit codes:

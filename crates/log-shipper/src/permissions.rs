@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use cloudwatch::{CallError, CloudWatch};
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::name::{Host, Template, safe_group, safe_stream};
 use crate::publish;
-use crate::sink::{Sink, SinkError};
+use crate::sink::Sink;
 
 /// The least IAM policy with which everything works.
 pub fn policy(config: &Config) -> Value {
@@ -53,16 +54,12 @@ fn destinations(config: &Config) -> impl Iterator<Item = (&Template, &Template, 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tried {
     pub what: String,
-    pub found: Result<(), SinkError>,
+    pub found: Result<(), CallError>,
 }
 
 /// Tries each right once on each group.
-pub async fn try_all(
-    config: &Config,
-    host: &Host,
-    sink: &Sink,
-    metrics: Option<&aws_sdk_cloudwatch::Client>,
-) -> Vec<Tried> {
+pub async fn try_all(config: &Config, host: &Host, service: &CloudWatch) -> Vec<Tried> {
+    let sink = Sink::new(service.clone());
     let mut tried = Vec::new();
     let mut seen = BTreeSet::new();
     for (group, stream, retention_days) in destinations(config) {
@@ -81,8 +78,8 @@ pub async fn try_all(
         let put = sink.put_nothing(&group, &stream).await;
         tried.push(Tried { what: format!("logs:PutLogEvents on {group}"), found: put });
     }
-    if let (Some(metrics), Some(client)) = (&config.metrics, metrics) {
-        let found = publish::put_nothing(client, &metrics.namespace).await;
+    if let Some(metrics) = &config.metrics {
+        let found = publish::put_nothing(service, &metrics.namespace).await;
         tried.push(Tried { what: format!("cloudwatch:PutMetricData in {}", metrics.namespace), found });
     }
     tried

@@ -2,21 +2,19 @@
 //! hangs holds up no log; what cannot be sent waits, and the oldest of it is given up in the end and counted.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::error::ProvideErrorMetadata;
-use aws_sdk_cloudwatch::primitives::DateTime;
-use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
+use cloudwatch::{CallError, CloudWatch, Datum};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::config::Metrics;
+use crate::host;
 use crate::metrics::{HostMetrics, Metric, Unit, dimension};
-use crate::name::Host;
-use crate::sink::{SinkError, explain};
+use crate::name::Template;
 use crate::status::{Counts, Status};
 
 /// Metrics of one request (API reference of PutMetricData).
@@ -27,18 +25,13 @@ const MOST_WAITING: usize = 10_000;
 const STOP: Duration = Duration::from_secs(3);
 
 /// Tries whether metrics would be taken, with one that is so old that the service refuses it.
-pub async fn put_nothing(client: &Client, namespace: &str) -> Result<(), SinkError> {
-    let long_ago = DateTime::from(SystemTime::now() - Duration::from_secs(21 * 24 * 3_600));
-    let datum = MetricDatum::builder().metric_name("log_shipper_check").value(0.0).timestamp(long_ago).build();
-    match client.put_metric_data().namespace(namespace).metric_data(datum).send().await {
-        Ok(_) => Ok(()),
-        Err(error) if is_refused(&error) => Ok(()),
-        Err(error) => Err(explain(&error)),
+pub async fn put_nothing(service: &CloudWatch, namespace: &str) -> Result<(), CallError> {
+    let time = SystemTime::now() - Duration::from_secs(21 * 24 * 3_600);
+    let datum = Datum { name: "log_shipper_check", unit: "None", value: 0.0, time, dimensions: Vec::new() };
+    match service.put_metrics(namespace, &[datum]).await {
+        Err(CallError::Refused(_)) => Ok(()),
+        answer => answer,
     }
-}
-
-fn is_refused(error: &impl ProvideErrorMetadata) -> bool {
-    error.code().is_some_and(|code| code.starts_with("Invalid") && code.contains("Parameter"))
 }
 
 /// Sends metrics.
@@ -52,27 +45,28 @@ pub struct Publisher {
 
 impl Publisher {
     /// Starts the task on the runtime this is called in.
-    pub fn start(config: &Metrics, host: &Host, client: Client) -> Self {
+    pub fn start(config: &Metrics, state: &Path, service: CloudWatch) -> Self {
         let (to_measure, measured) = mpsc::channel(1);
         let dropped = Arc::new(AtomicU64::new(0));
         let task = Task {
             namespace: config.namespace.clone(),
-            dimensions: config
-                .dimensions
-                .iter()
-                .map(|(name, value)| (name.clone(), dimension(&value.of_source(host, "").on(""))))
-                .collect(),
+            dimensions: Vec::new(),
             host: HostMetrics::new(config.wanted.clone()),
             own: config.own,
             lag_per_file: config.lag_per_file,
-            client,
+            service,
             before: Counts::default(),
             waiting: VecDeque::new(),
             failures: 0,
             unread: BTreeSet::new(),
             dropped: Arc::clone(&dropped),
         };
-        Self { interval: config.interval, to_measure, task: tokio::spawn(task.run(measured)), dropped }
+        Self {
+            interval: config.interval,
+            to_measure,
+            task: tokio::spawn(task.run(config.dimensions.clone(), state.to_owned(), measured)),
+            dropped,
+        }
     }
 
     pub fn interval(&self) -> Duration {
@@ -107,9 +101,9 @@ struct Task {
     host: HostMetrics,
     own: bool,
     lag_per_file: bool,
-    client: Client,
+    service: CloudWatch,
     before: Counts,
-    waiting: VecDeque<MetricDatum>,
+    waiting: VecDeque<Datum>,
     failures: u32,
     /// What could not be read, told once.
     unread: BTreeSet<String>,
@@ -117,7 +111,11 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut measured: mpsc::Receiver<Status>) {
+    /// Where a dimension asks for the instance's id, nothing is measured until it is known: logs do not wait for that.
+    async fn run(mut self, dimensions: Vec<(String, Template)>, state: PathBuf, mut measured: mpsc::Receiver<Status>) {
+        let host = host::known(&state, dimensions.iter().any(|(_, value)| value.asks_for("instance_id"))).await;
+        let value = |template: &Template| dimension(&template.of_source(&host, "").on(""));
+        self.dimensions = dimensions.iter().map(|(name, template)| (name.clone(), value(template))).collect();
         while let Some(status) = measured.recv().await {
             self = self.measure(status).await;
             self.send().await;
@@ -142,8 +140,8 @@ impl Task {
             metrics.extend(own(&status, &self.before, self.lag_per_file));
             self.before = status.counts;
         }
-        let now = DateTime::from(SystemTime::now());
-        let data: Vec<MetricDatum> = metrics.iter().map(|metric| self.datum(metric, now)).collect();
+        let now = SystemTime::now();
+        let data: Vec<Datum> = metrics.into_iter().map(|metric| self.datum(metric, now)).collect();
         self.waiting.extend(data);
         let surplus = self.waiting.len().saturating_sub(MOST_WAITING);
         self.waiting.drain(..surplus);
@@ -151,39 +149,30 @@ impl Task {
         self
     }
 
-    fn datum(&self, metric: &Metric, now: DateTime) -> MetricDatum {
-        let own = self.dimensions.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let of_metric = metric.dimensions.iter().map(|(name, value)| (*name, value.as_str()));
+    fn datum(&self, metric: Metric, time: SystemTime) -> Datum {
+        let of_metric = metric.dimensions.into_iter().map(|(name, value)| (name.to_owned(), value));
         // A dimension without a value is refused, and its request with it.
-        let dimensions = own.chain(of_metric).filter(|(_, value)| !value.trim().is_empty());
-        let dimension = |(name, value)| Dimension::builder().name(name).value(value).build();
-        MetricDatum::builder()
-            .metric_name(metric.name)
-            .unit(StandardUnit::from(metric.unit.as_str()))
-            .value(metric.value)
-            .timestamp(now)
-            .set_dimensions(Some(dimensions.map(dimension).collect()))
-            .build()
+        let dimensions = self.dimensions.iter().cloned().chain(of_metric).filter(|(_, value)| !value.trim().is_empty());
+        let dimensions = dimensions.collect();
+        Datum { name: metric.name, unit: metric.unit.as_str(), value: metric.value, time, dimensions }
     }
 
     /// Sends what waits; what is not accepted waits for the next time.
     async fn send(&mut self) {
         while !self.waiting.is_empty() {
-            let data: Vec<MetricDatum> = self.waiting.iter().take(MOST_OF_REQUEST).cloned().collect();
-            let count = data.len();
-            let sent =
-                self.client.put_metric_data().namespace(&self.namespace).set_metric_data(Some(data)).send().await;
-            match sent {
-                Ok(_) => self.failures = 0,
+            let count = self.waiting.len().min(MOST_OF_REQUEST);
+            let data = &self.waiting.make_contiguous()[..count];
+            match self.service.put_metrics(&self.namespace, data).await {
+                Ok(()) => self.failures = 0,
                 // One that it does not take would keep all others waiting for ever.
-                Err(error) if is_refused(&error) => {
-                    tracing::warn!(error = %explain(&error), metrics = count, "metrics are refused and given up");
+                Err(CallError::Refused(error)) => {
+                    tracing::warn!(error, metrics = count, "metrics are refused and given up");
                     self.dropped.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 Err(error) => {
                     self.failures += 1;
                     if self.failures == 1 || self.failures.is_multiple_of(10) {
-                        tracing::warn!(error = %explain(&error), waiting = self.waiting.len(), "metrics cannot be sent; they wait");
+                        tracing::warn!(%error, waiting = self.waiting.len(), "metrics cannot be sent; they wait");
                     }
                     return;
                 }
@@ -205,7 +194,6 @@ fn own(status: &Status, before: &Counts, lag_per_file: bool) -> Vec<Metric> {
     ];
     let counts = &status.counts;
     let counted = [
-        ("log_shipper_events_dead_letters", counts.dead_letters, before.dead_letters),
         ("log_shipper_events_filtered", counts.filtered, before.filtered),
         ("log_shipper_events_without_time", counts.without_time, before.without_time),
         ("log_shipper_events_not_utf8", counts.not_utf8, before.not_utf8),
@@ -224,6 +212,13 @@ fn own(status: &Status, before: &Counts, lag_per_file: bool) -> Vec<Metric> {
         let unit = if name == "log_shipper_bytes_lost" { Unit::Bytes } else { Unit::Count };
         metric(name, unit, count as f64)
     }));
+    for ((cause, now), (_, before)) in counts.causes().into_iter().zip(before.causes()) {
+        let value = now.saturating_sub(before) as f64;
+        if value > 0.0 {
+            let dimensions = vec![("cause", cause.to_owned())];
+            metrics.push(Metric { name: "log_shipper_events_dead_letters", unit: Unit::Count, value, dimensions });
+        }
+    }
     for file in status.lagging.iter().filter(|_| lag_per_file) {
         let dimensions = vec![("path", dimension(&file.path))];
         metrics.push(Metric {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use cloudwatch::{CallError, Rejected};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -15,11 +16,11 @@ use tracing::{error, info, warn};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
-use crate::dead_letter::DeadLetters;
+use crate::dead_letter::{Cause, DeadLetters};
 use crate::name::Host;
 use crate::pace::Pace;
 use crate::publish::Publisher;
-use crate::sink::{Rejected, Sink, SinkError};
+use crate::sink::Sink;
 use crate::status::Status;
 use crate::stream::Flight;
 use crate::watch::Watch;
@@ -45,7 +46,7 @@ pub const STATUS_FILE: &str = "status.json";
 /// How a request ended.
 enum Ended {
     Done,
-    Again(SinkError),
+    Again(CallError),
 }
 
 /// Ships until `stop` is there, and then as long as the configuration says. `give_memory_back` is called now and then while
@@ -261,15 +262,15 @@ impl Shipper<'_> {
         let now = Instant::now();
         self.work.counts.requests += requests;
         if matches!(ended, Ended::Done) && !flight.rejected.is_empty() {
-            let reason = flight.rejected[0].1.clone();
+            let cause = flight.rejected[0].1.to_string();
             match self.dead_letters.write(&flight) {
                 Ok(()) => warn!(
-                    group = flight.group, stream = flight.name, events = flight.rejected.len(), %reason,
+                    group = flight.group, stream = flight.name, events = flight.rejected.len(), cause,
                     file = %self.dead_letters.path().display(),
                     "events that the service does not want were written to a file"
                 ),
                 Err(error) => {
-                    ended = Ended::Again(SinkError::Unavailable(format!("the file of dead letters: {error}")));
+                    ended = Ended::Again(CallError::Unavailable(format!("the file of dead letters: {error}")));
                 }
             }
         }
@@ -282,11 +283,11 @@ impl Shipper<'_> {
         }
     }
 
-    fn again(&mut self, flight: Flight, error: &SinkError, now: Instant) {
-        let is_throttled = matches!(error, SinkError::Throttled(_));
+    fn again(&mut self, flight: Flight, error: &CallError, now: Instant) {
+        let is_throttled = matches!(error, CallError::Throttled(_));
         match error {
-            SinkError::Throttled(_) => self.work.counts.retries_throttled += 1,
-            SinkError::Denied(_) => self.work.counts.retries_denied += 1,
+            CallError::Throttled(_) => self.work.counts.retries_throttled += 1,
+            CallError::Denied(_) => self.work.counts.retries_denied += 1,
             _ => self.work.counts.retries_unavailable += 1,
         }
         if is_throttled {
@@ -424,7 +425,7 @@ async fn deliver(sink: Sink, mut flight: Flight, gzip: bool, mut given_up: Given
     let ended = tokio::select! {
         biased;
         ended = deliver_left(&sink, &mut flight, gzip, &mut requests) => ended,
-        _ = given_up.wait_for(|given_up| *given_up) => Ended::Again(SinkError::Unavailable("not waited for any longer".into())),
+        _ = given_up.wait_for(|given_up| *given_up) => Ended::Again(CallError::Unavailable("not waited for any longer".into())),
     };
     (flight, ended, requests)
 }
@@ -446,14 +447,14 @@ async fn deliver_left(sink: &Sink, flight: &mut Flight, gzip: bool, requests: &m
                 is_doubted = false;
                 continue;
             }
-            Err(SinkError::Missing) if !is_made => {
+            Err(CallError::Missing) if !is_made => {
                 is_made = true;
                 if let Err(error) = sink.create(&flight.group, &flight.name).await {
                     return Ended::Again(error);
                 }
                 continue;
             }
-            Err(SinkError::Refused(refused)) => refused,
+            Err(CallError::Refused(refused)) => refused,
             Err(error) => return Ended::Again(error),
         };
         if gzip {
@@ -471,13 +472,18 @@ async fn deliver_left(sink: &Sink, flight: &mut Flight, gzip: bool, requests: &m
         if !is_wanted {
             // Perhaps it is not the event: nothing that goes to this stream is wanted.
             *requests += 1;
-            if let Err(error) = sink.put_nothing(&flight.group, &flight.name).await {
+            let tried = match sink.put_nothing(&flight.group, &flight.name).await {
+                // What is refused is refused before anybody looks whether there is such a stream.
+                Err(CallError::Missing) => sink.create(&flight.group, &flight.name).await,
+                tried => tried,
+            };
+            if let Err(error) = tried {
                 flight.left.push(events);
                 return Ended::Again(error);
             }
             is_wanted = true;
         }
-        flight.rejected.push((events.start, format!("refused by the service ({refused})").into()));
+        flight.rejected.push((events.start, Cause::Refused(refused)));
     }
     if let Some(days) = flight.retention_days {
         let (sink, group) = (sink.clone(), flight.group.clone());
@@ -493,12 +499,12 @@ fn note_rejected(flight: &mut Flight, events: &std::ops::Range<usize>, rejected:
     let expired_end = expired_end.clamp(too_old_end, events.len());
     let too_new_start = too_new_start.unwrap_or(events.len()).clamp(expired_end, events.len());
     let all = [
-        (0..too_old_end, "older than 14 days"),
-        (too_old_end..expired_end, "older than the group keeps events"),
-        (too_new_start..events.len(), "more than two hours ahead"),
+        (0..too_old_end, Cause::TooOld),
+        (too_old_end..expired_end, Cause::Expired),
+        (too_new_start..events.len(), Cause::TooNew),
     ];
-    for (indices, reason) in all {
-        flight.rejected.extend(indices.map(|index| (events.start + index, reason.into())));
+    for (indices, cause) in all {
+        flight.rejected.extend(indices.map(|index| (events.start + index, cause.clone())));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What was done and what waits: for `status`, for the metrics and for the last line. Times are seconds.
 
+use crate::dead_letter::Cause;
 use serde::{Deserialize, Serialize};
 
 /// Counts since the start.
@@ -8,8 +9,18 @@ pub struct Counts {
     /// Events taken from sources.
     pub read: u64,
     pub accepted: u64,
-    /// Written to the file of dead letters.
+    /// Written to the file of dead letters: all, and by cause.
     pub dead_letters: u64,
+    /// Older than the service takes.
+    pub dead_letters_too_old: u64,
+    /// Older than the group keeps events.
+    pub dead_letters_expired: u64,
+    /// Too far ahead.
+    pub dead_letters_too_new: u64,
+    /// Refused for what they are.
+    pub dead_letters_refused: u64,
+    /// Not sent before the end.
+    pub dead_letters_unsent: u64,
     /// Left out by `keep` and `drop`.
     pub filtered: u64,
     pub blank: u64,
@@ -42,6 +53,31 @@ pub struct Counts {
     pub journal_cut: u64,
     /// Metrics that could not be sent in time.
     pub metrics_dropped: u64,
+}
+
+impl Counts {
+    /// So many events more stand in the file of dead letters.
+    pub fn set_aside(&mut self, cause: &Cause, events: u64) {
+        self.dead_letters += events;
+        *match cause {
+            Cause::TooOld => &mut self.dead_letters_too_old,
+            Cause::Expired => &mut self.dead_letters_expired,
+            Cause::TooNew => &mut self.dead_letters_too_new,
+            Cause::Refused(_) => &mut self.dead_letters_refused,
+            Cause::Unsent => &mut self.dead_letters_unsent,
+        } += events;
+    }
+
+    /// Those in the file of dead letters by cause, as metrics and `status` call them.
+    pub fn causes(&self) -> [(&'static str, u64); 5] {
+        [
+            ("too old", self.dead_letters_too_old),
+            ("older than the group keeps events", self.dead_letters_expired),
+            ("too far ahead", self.dead_letters_too_new),
+            ("refused", self.dead_letters_refused),
+            ("not sent before the end", self.dead_letters_unsent),
+        ]
+    }
 }
 
 /// One file.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use regex::Regex;
 
 use crate::batch::{Batch, Sealed};
+use crate::dead_letter::Cause;
 use crate::lines::Joining;
 use crate::name::{Template, safe_stream};
 use crate::pace;
@@ -85,8 +86,8 @@ pub struct Flight {
     pub origins: BTreeSet<Origin>,
     /// What is still to be sent.
     pub left: Vec<Range<usize>>,
-    /// Events the service does not want, with its reason, to be set aside.
-    pub rejected: Vec<(usize, Cow<'static, str>)>,
+    /// Events the service does not want, with the cause, to be set aside.
+    pub rejected: Vec<(usize, Cause)>,
 }
 
 impl Flight {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::checkpoint::{JournalEntry, Positions};
 use crate::config::Config;
+use crate::dead_letter::Cause;
 use crate::feed::{JournalFeed, StdinFeed};
 use crate::name::Host;
 use crate::status::{Counts, Status, StreamStatus};
@@ -312,9 +313,8 @@ impl Work {
 
     /// A batch is accepted, but for events that stand in the file of dead letters.
     pub fn accepted(&mut self, flight: Flight) {
-        let rejected: u64 = flight.rejected.len() as u64;
-        self.counts.dead_letters += rejected;
-        self.counts.accepted += flight.sealed.events().len() as u64 - rejected;
+        self.counts.accepted += (flight.sealed.events().len() - flight.rejected.len()) as u64;
+        self.count_rejected(&flight);
         self.counts.bytes_accepted += flight.sealed.message_bytes();
         self.landed(&flight);
         let stream = &mut self.streams.list[flight.stream];
@@ -326,6 +326,12 @@ impl Work {
         }
         self.let_go(&flight);
         self.streams.batches.done(flight);
+    }
+
+    fn count_rejected(&mut self, flight: &Flight) {
+        for (_, cause) in &flight.rejected {
+            self.counts.set_aside(cause, 1);
+        }
     }
 
     /// What is in a batch is done with.
@@ -388,9 +394,10 @@ impl Work {
 
     /// A batch whose events all stand in the file of dead letters.
     pub fn set_aside(&mut self, flight: &Flight) {
-        let left: usize = flight.left.iter().map(ExactSizeIterator::len).sum::<usize>() + flight.rejected.len();
-        self.counts.dead_letters += left as u64;
-        self.counts.accepted += (flight.sealed.events().len() - left) as u64;
+        let left: usize = flight.left.iter().map(ExactSizeIterator::len).sum();
+        self.counts.accepted += (flight.sealed.events().len() - flight.rejected.len() - left) as u64;
+        self.counts.set_aside(&Cause::Unsent, left as u64);
+        self.count_rejected(flight);
         self.let_go(flight);
     }
 

@@ -20,6 +20,8 @@ fn check_shows_what_goes_where_and_tries_each_right_without_leaving_an_event() {
         text.contains("ok: logs:PutLogEvents on /test/app") && text.contains("ok: cloudwatch:PutMetricData in Test")
     );
     assert!(text.contains("arn:aws:logs:*:*:log-group:/test/app:*") && text.contains("cloudwatch:namespace"), "{text}");
+    assert!(text.contains("/state can be written"), "{text}");
+    assert!(!room.path("state").exists());
     assert_eq!(room.service.count(), 0);
     assert_eq!(room.service.accepted().retention["/test/app"], 14);
     room.assert_sound();
@@ -58,6 +60,12 @@ fn check_shows_what_goes_where_and_tries_each_right_without_leaving_an_event() {
         (0, Some("log-shipper check"), Some(1))
     );
     assert_eq!(document["policy"]["Version"], "2012-10-17");
+    // A place where nobody can keep anything, not even root.
+    fs::write(room.path("config.toml"), config.replace(&room.path("state").display().to_string(), "/proc/log-shipper"))
+        .unwrap();
+    let (exit, text, said) = room.run(&["check", "--offline"]);
+    assert!(exit == 1 && text.contains("state: /proc/log-shipper cannot be written"), "{text}");
+    assert!(said.contains("`state` names another directory"), "{said}");
 }
 
 #[test]

@@ -54,16 +54,27 @@ fn files_renamed_and_written_to_while_nobody_ships_are_shipped_to_their_end() {
 
 #[test]
 fn a_file_that_is_rotated_again_and_again_in_an_outage_is_shipped_whole() {
+    rotate_in(Faults { outage: true, ..Faults::default() });
+}
+
+#[test]
+fn a_file_that_is_rotated_again_and_again_while_most_requests_are_throttled_is_shipped_whole() {
+    rotate_in(Faults { throttled: 90, ..Faults::default() });
+}
+
+fn rotate_in(faults: Faults) {
+    // `make chaos` takes five minutes.
+    let seconds: u64 = std::env::var("OUTAGE_SECONDS").map_or(1, |seconds| seconds.parse().unwrap());
     let room = Room::new("");
     room.append("log/a.log", lines(0, 1));
     let running = room.start();
     room.until("it looks", || room.service.count() == 1);
-    room.service.set(Faults { outage: true, ..Faults::default() });
+    room.service.set(faults);
     let mut written = 1;
-    for round in 0..6 {
+    for round in 0..10 {
         room.append("log/a.log", lines(written, 20_000));
         written += 20_000;
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_secs(seconds) / 10);
         if round % 2 == 0 {
             fs::rename(room.path("log/a.log"), room.path(&format!("log/a.log.{round}"))).unwrap();
         } else {

@@ -33,6 +33,10 @@ pub(crate) struct Faults {
     pub(crate) denied_group: Option<String>,
     /// The name of a group for which every request is said to be wrong.
     pub(crate) wrong_group: Option<String>,
+    /// Requests signed with this key are refused: it has expired, or was taken back.
+    pub(crate) refused_key: Option<String>,
+    /// Seconds that its clock is ahead; what is signed more than five minutes off is refused.
+    pub(crate) clock_ahead: i64,
     pub(crate) latency: Duration,
     /// The next requests get no answer, and their connections stay.
     pub(crate) hanging: u64,
@@ -77,6 +81,8 @@ struct State {
     /// The second that is counted, and its requests.
     second: (u64, u64),
     instance_id: Option<String>,
+    /// The access key of the instance's role.
+    role: Option<String>,
     tokens: u64,
 }
 
@@ -131,6 +137,7 @@ impl Service {
             random: Random::new(1),
             second: (0, 0),
             instance_id: None,
+            role: None,
             tokens: 0,
         };
         let state = Arc::new(Mutex::new(state));
@@ -179,6 +186,11 @@ impl Service {
     /// What the metadata service says; nothing at all without one.
     pub(crate) fn set_instance_id(&self, id: Option<&str>) {
         self.state().instance_id = id.map(str::to_owned);
+    }
+
+    /// The instance has a role whose access key is this one.
+    pub(crate) fn set_role(&self, key: &str) {
+        self.state().role = Some(key.to_owned());
     }
 
     /// Somebody deletes all streams.
@@ -248,7 +260,8 @@ fn serve(connection: &mut BufReader<impl Read + Write>, state: &Mutex<State>) ->
     }
     let (reply, latency) = {
         let mut state = lock(state);
-        (reply(&mut state, &action, &body, gzip), state.faults.latency)
+        let refused = wrongly_signed(&headers, &state.faults);
+        (refused.unwrap_or_else(|| reply(&mut state, &action, &body, gzip)), state.faults.latency)
     };
     std::thread::sleep(latency);
     let stream = connection.get_mut();
@@ -261,8 +274,9 @@ fn serve(connection: &mut BufReader<impl Read + Write>, state: &Mutex<State>) ->
             return None;
         }
     };
+    let date = now(&lock(state).faults).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let head = format!(
-        "HTTP/1.1 {status} Status\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n\r\n",
+        "HTTP/1.1 {status} Status\r\nDate: {date}\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).ok()
@@ -272,18 +286,50 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The service's time.
+fn now(faults: &Faults) -> jiff::Timestamp {
+    jiff::Timestamp::now() + jiff::SignedDuration::from_secs(faults.clock_ahead)
+}
+
+fn wrongly_signed(headers: &BTreeMap<String, String>, faults: &Faults) -> Option<Reply> {
+    let authorization = headers.get("authorization").map_or("", String::as_str);
+    let is_refused = |key: &String| authorization.contains(&format!("Credential={key}/"));
+    if faults.refused_key.as_ref().is_some_and(is_refused) {
+        return Some(error("ExpiredTokenException"));
+    }
+    let signed = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", headers.get("x-amz-date")?).ok()?;
+    let signed = signed.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    let off = signed.duration_since(now(faults)).abs();
+    (off > jiff::SignedDuration::from_mins(5)).then(|| error("InvalidSignatureException"))
+}
+
 /// The EC2 metadata service, version 2: no answer without a token.
 fn metadata(stream: &mut impl Write, first: &str, headers: &BTreeMap<String, String>, state: &mut State) -> Option<()> {
-    let id = state.instance_id.clone()?;
+    if state.instance_id.is_none() && state.role.is_none() {
+        return None;
+    }
     let (status, body) = if first.starts_with("PUT /latest/api/token") {
         state.tokens += 1;
         (200, format!("token-{}", state.tokens))
     } else if headers.get("x-aws-ec2-metadata-token") != Some(&format!("token-{}", state.tokens)) {
         (401, String::new())
-    } else if first.contains("/latest/meta-data/instance-id") {
-        (200, id)
     } else {
-        (404, String::new())
+        let expiration = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(6)).to_string();
+        let credentials = |key: &String| {
+            json!({
+                "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": key, "SecretAccessKey": "testing",
+                "Token": "testing", "LastUpdated": "2026-11-27T00:00:00Z", "Expiration": expiration,
+            })
+            .to_string()
+        };
+        let path = first.split_ascii_whitespace().nth(1).unwrap_or_default();
+        let body = match path.strip_prefix("/latest/meta-data/").unwrap_or_default() {
+            "instance-id" => state.instance_id.clone(),
+            "iam/security-credentials/" => state.role.as_ref().map(|_| "loader".to_owned()),
+            "iam/security-credentials/loader" => state.role.as_ref().map(credentials),
+            _ => None,
+        };
+        body.map_or((404, String::new()), |body| (200, body))
     };
     let head = format!(
         "HTTP/1.1 {status} Status\r\nx-aws-ec2-metadata-token-ttl-seconds: 21600\r\nContent-Length: {}\r\n\r\n{body}",
@@ -411,6 +457,7 @@ fn put(state: &mut State, faults: &Faults, request: &Value, key: (String, String
     if happens(faults.throttled) {
         return error("ThrottlingException");
     }
+    let ahead = faults.clock_ahead;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     if let Some(most) = faults.per_second {
         if state.second.0 != now.as_secs() {
@@ -438,7 +485,7 @@ fn put(state: &mut State, faults: &Faults, request: &Value, key: (String, String
         })
         .collect();
     let bytes: usize = events.iter().map(|(_, message)| message.len() + 26).sum();
-    let now = now.as_millis() as i64;
+    let now = now.as_millis() as i64 + ahead * 1_000;
     let hour = 3_600_000;
     let retention = state.accepted.retention.get(&key.0).copied().unwrap_or_default();
     let is_valid = |time: i64| time >= now - 14 * 24 * hour && time <= now + 2 * hour;

@@ -116,7 +116,8 @@ fn events_of_a_batch() -> u64 {
 
 #[test]
 fn trouble_of_the_service_costs_time_and_nothing_else() {
-    let kinds: [(&str, Faults); 7] = [
+    let kinds: [(&str, Faults); 8] = [
+        ("10 of 100 throttled", Faults { throttled: 10, ..Faults::default() }),
         ("30 of 100 throttled", Faults { throttled: 30, ..Faults::default() }),
         ("90 of 100 throttled", Faults { throttled: 90, ..Faults::default() }),
         ("pages instead of answers", Faults { garbage: 40, unavailable: 20, ..Faults::default() }),
@@ -199,6 +200,21 @@ fn one_event_that_is_refused_costs_itself_alone_and_stands_in_a_file() {
 
 #[test]
 fn files_that_are_renamed_fifty_times_a_second_lose_nothing() {
+    rename_again_and_again(50);
+}
+
+#[test]
+fn files_that_are_renamed_five_times_a_second_lose_nothing() {
+    rename_again_and_again(5);
+}
+
+#[test]
+fn a_file_that_is_renamed_each_second_loses_nothing() {
+    rename_again_and_again(1);
+}
+
+/// Three seconds of 50,000 lines each, written a thousand at a time.
+fn rename_again_and_again(per_second: u64) {
     let room = Room::new("");
     room.append("log/a.log", lines(0, 1));
     let running = room.start();
@@ -207,7 +223,9 @@ fn files_that_are_renamed_fifty_times_a_second_lose_nothing() {
     for round in 0..150 {
         room.append("log/a.log", lines(written, 1_000));
         written += 1_000;
-        fs::rename(room.path("log/a.log"), room.path(&format!("log/a.log.{round}"))).unwrap();
+        if round % (50 / per_second) == 0 {
+            fs::rename(room.path("log/a.log"), room.path(&format!("log/a.log.{round}"))).unwrap();
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
     room.until("all is there", || room.messages("a.log").len() as u64 >= written);
@@ -250,6 +268,27 @@ fn an_event_of_many_lines_is_joined_however_long_it_is() {
     });
     assert_eq!(running.stop(), 0);
     assert_eq!(room.messages("a.log")[0], long.trim_end());
+    room.assert_sound();
+}
+
+#[test]
+fn a_date_in_a_streams_name_is_that_of_the_event() {
+    let room = Room::new("timestamp = { format = \"%s\" }");
+    let config = fs::read_to_string(room.path("config.toml")).unwrap();
+    fs::write(room.path("config.toml"), config.replace("{file}", "{file}/{date}")).unwrap();
+    let now = jiff::Timestamp::now();
+    let days: Vec<jiff::Timestamp> = (0..3).map(|day| now - jiff::SignedDuration::from_hours(24 * day)).collect();
+    // Of each day there are some between those of the others.
+    room.append(
+        "log/a.log",
+        days.iter().cycle().take(30).map(|day| format!("{} x\n", day.as_second())).collect::<String>(),
+    );
+    let running = room.start();
+    room.until("all is there", || room.service.count() == 30);
+    assert_eq!(running.stop(), 0);
+    for day in days {
+        assert_eq!(room.messages(&format!("a.log/{}", day.strftime("%Y-%m-%d"))).len(), 10);
+    }
     room.assert_sound();
 }
 

@@ -130,8 +130,8 @@ fn lines_of_any_length_and_of_any_bytes_arrive_whole() {
     let room = Room::new("");
     let limit = 1_048_576 - 26;
     let fits = "f".repeat(limit);
-    // Twenty times what one event can hold, with characters of several bytes and one that is none.
-    let huge = format!("{}{}", "äöü€𝄞 ".repeat(1_200_000), "end");
+    // A hundred times what one event can hold, with characters of several bytes and one that is none.
+    let huge = format!("{}{}", "äöü€𝄞 ".repeat(7_500_000), "end");
     room.append("log/a.log", format!("{fits}\r\n{fits}g\n{huge}\n"));
     room.append("log/b.log", b"nul \0 inside\r\ncaf\xe9 \xff\n\xe2\x82\nlast");
     let running = room.start();

@@ -1,6 +1,7 @@
 //! The network, the service, the disk, the clock and the metadata service, when they do not do what they should.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testkit::Random;
@@ -131,6 +132,178 @@ fn a_clock_that_steps_by_hours_loses_and_doubles_nothing() {
 fn faketime() -> String {
     let found = glob::glob("/usr/lib/*/faketime/libfaketime.so.1").unwrap().flatten().next();
     found.expect("faketime is missing: scripts/install-test-tools.sh").display().to_string()
+}
+
+#[test]
+fn a_clock_that_steps_while_it_ships_loses_and_doubles_nothing() {
+    let room = Room::new("");
+    let clock = room.path("clock");
+    let set = |offset: &str| {
+        let new = room.path("clock.new");
+        fs::write(&new, offset).unwrap();
+        fs::rename(&new, &clock).unwrap();
+    };
+    set("+0");
+    let running = room.start_with(|command| {
+        command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", &clock);
+        // A step is of the time of day. What waits and times out by another clock does not see it.
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    });
+    // Into summer time and back, over the end of a year, and both ways.
+    let mut written = 0;
+    for offset in ["+0", "+1h", "-1h", "-3h", "+100m", "-35d", "+0", "-3h", "+0"] {
+        set(offset);
+        room.append("log/a.log", lines(written, 2_000));
+        written += 2_000;
+        let settled = || {
+            let letters = fs::read_to_string(room.path("state/dead-letters.jsonl")).unwrap_or_default();
+            room.service.count() + letters.lines().count() == written as usize
+        };
+        room.until("all is there or set aside", settled);
+    }
+    assert_eq!(running.stop(), 0);
+    let letters = fs::read_to_string(room.path("state/dead-letters.jsonl")).unwrap();
+    assert_eq!(letters.matches("older than 14 days").count(), 2_000, "those of 35 days ago, and no others");
+    assert_eq!(room.status()["counts"]["dead_letters_too_old"], 2_000);
+    assert_eq!(numbers(&room.messages("a.log")).len() as u64, written - 2_000);
+    room.assert_sound();
+}
+
+#[test]
+fn a_service_whose_clock_is_hours_away_gets_everything() {
+    for hours in [3, -1] {
+        let room = Room::new("");
+        room.service.set(Faults { clock_ahead: hours * 3_600, ..Faults::default() });
+        room.append("log/a.log", lines(0, 1_000));
+        let running = room.start();
+        room.until("all is there", || room.service.count() == 1_000);
+        assert_eq!(running.stop(), 0);
+        assert!(room.said().contains("this host's clock is not the service's"), "{}", room.said());
+        // Whoever mends the clock changes nothing.
+        room.service.set(Faults::default());
+        room.append("log/a.log", lines(1_000, 10));
+        let running = room.start();
+        room.until("the rest is there", || room.service.count() == 1_010);
+        assert_eq!(running.stop(), 0);
+        assert_eq!(assert_all(&numbers(&room.messages("a.log")), 1_010), 0);
+        room.assert_sound();
+    }
+}
+
+#[test]
+fn credentials_that_are_replaced_while_it_runs_are_taken_up() {
+    for kind in ["file", "role"] {
+        let room = Room::new("");
+        let give = |key: &str| match kind {
+            "file" => {
+                let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = testing\n");
+                fs::write(room.path("credentials"), text).unwrap();
+            }
+            _ => room.service.set_role(key),
+        };
+        give("FIRST");
+        room.append("log/a.log", lines(0, 100));
+        let running = room.start_with(|command| {
+            command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+            match kind {
+                "file" => command.env("AWS_SHARED_CREDENTIALS_FILE", room.path("credentials")),
+                _ => command,
+            }
+        });
+        room.until("it is there", || room.service.count() == 100);
+        // Nothing says that they have an end before they have come to it.
+        room.service.set(Faults { refused_key: Some("FIRST".into()), ..Faults::default() });
+        room.append("log/a.log", lines(100, 100));
+        room.until("it says so", || room.said().contains("refused for want of rights (ExpiredTokenException)"));
+        give("SECOND");
+        room.until("the rest is there", || room.service.count() == 200);
+        assert_eq!(running.stop(), 0);
+        assert_eq!(assert_all(&numbers(&room.messages("a.log")), 200), 0, "{kind}");
+        room.assert_sound();
+    }
+}
+
+#[test]
+fn a_full_disk_stops_nothing_that_can_be_sent() {
+    let room = Room::new("");
+    room.append("log/a.log", lines(0, 1));
+    let running = room.start();
+    room.until("it looks", || room.service.count() == 1);
+    // What is written there ends as on a file system that is full.
+    for name in ["positions.a", "positions.b", "dead-letters.jsonl"] {
+        let _ = fs::remove_file(room.path(&format!("state/{name}")));
+        symlink("/dev/full", room.path(&format!("state/{name}"))).unwrap();
+    }
+    room.service.set(Faults { poison: Some("poison".into()), ..Faults::default() });
+    room.append("log/a.log", lines(1, 29_999));
+    room.append("log/b.log", "a poison it is\n");
+    room.until("the healthy one is there", || room.service.count() == 30_000);
+    room.until("both are told", || {
+        room.said().contains("positions cannot be saved") && room.said().contains("the file of dead letters: No space")
+    });
+    // There is room again.
+    for name in ["positions.a", "positions.b", "dead-letters.jsonl"] {
+        fs::remove_file(room.path(&format!("state/{name}"))).unwrap();
+    }
+    let letters = || fs::read_to_string(room.path("state/dead-letters.jsonl")).unwrap_or_default();
+    room.until("the other is set aside", || letters().lines().count() == 1);
+    room.until("positions are saved", || room.said().contains("positions are saved again"));
+    assert_eq!(running.stop(), 0);
+    assert_eq!(assert_all(&numbers(&room.messages("a.log")), 30_000), 0);
+    let running = room.start();
+    room.append("log/a.log", lines(30_000, 1));
+    room.until("it goes on where it was", || room.service.count() == 30_001);
+    assert_eq!(running.stop(), 0);
+    room.assert_sound();
+}
+
+#[test]
+fn events_that_can_neither_be_sent_nor_set_aside_at_the_end_are_a_failure() {
+    let room = Room::new("");
+    room.configure("", "stop = \"300ms\"");
+    fs::create_dir(room.path("state")).unwrap();
+    symlink("/dev/full", room.path("state/dead-letters.jsonl")).unwrap();
+    room.append("log/a.log", lines(0, 1));
+    let running = room.start();
+    room.until("it looks", || room.service.count() == 1);
+    room.service.set(Faults { outage: true, ..Faults::default() });
+    room.append("log/a.log", lines(1, 10));
+    room.until("it was read", || room.said().contains("a batch waits for another try"));
+    fs::remove_file(room.path("log/a.log")).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(running.stop(), 1);
+    assert!(room.said().contains("10 events could be neither sent nor set aside"), "{}", room.said());
+    assert_eq!(room.status()["counts"]["lost"], 10);
+}
+
+#[test]
+fn memory_does_not_grow_with_time() {
+    // `make chaos` takes half an hour.
+    let seconds: u64 = std::env::var("SOAK_SECONDS").map_or(8, |seconds| seconds.parse().unwrap());
+    let room = Room::new("");
+    let running = room.start();
+    let (begun, mut written, mut rounds, mut early) = (Instant::now(), 0, 0, 0);
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        room.append("log/a.log", lines(written, 1_000));
+        written += 1_000;
+        if rounds % 20 == 19 {
+            let _ = fs::rename(room.path("log/a.log"), room.path("log/a.log.1"));
+        }
+        rounds += 1;
+        std::thread::sleep(Duration::from_millis(100));
+        let outage = rounds % 100 > 90;
+        room.service.set(Faults { outage, throttled: 10, answer_lost: 1, ..Faults::default() });
+        if begun.elapsed() < Duration::from_secs(seconds) / 4 {
+            early = running.peak();
+        }
+    }
+    room.service.set(Faults::default());
+    room.until("all is there", || numbers(&room.messages("a.log")).len() as u64 == written);
+    let late = running.peak();
+    assert_eq!(running.stop(), 0);
+    println!("{written} events in {seconds} s: a peak of {early} KiB in the first quarter, of {late} KiB in all");
+    assert!(late < early + 4 * 1024, "{early} KiB in the first quarter, {late} KiB in the end");
+    room.assert_sound();
 }
 
 #[test]
