@@ -145,7 +145,8 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
 
 #[derive(Serialize)]
 struct Checked {
-    state: State,
+    /// Not with `--offline`, which may be on another host.
+    state: Option<State>,
     sources: Vec<Found>,
     policy: serde_json::Value,
     rights: Vec<Right>,
@@ -196,7 +197,7 @@ struct Right {
 pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<(), Failure> {
     let config = read(path)?;
     let mut checked = Checked {
-        state: State::of(&config.state),
+        state: (!offline).then(|| State::of(&config.state)),
         sources: sources(&config),
         policy: permissions::policy(&config),
         rights: Vec::new(),
@@ -205,7 +206,7 @@ pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<()
     if checked.sources.iter().any(|found| !found.unreadable.is_empty()) {
         exit = Some((Exit::Failed, "a file cannot be read"));
     }
-    if checked.state.problem.is_some() {
+    if checked.state.as_ref().is_some_and(|state| state.problem.is_some()) {
         exit = Some((Exit::Failed, "positions cannot be kept: `state` names another directory"));
     }
     if !offline {
@@ -296,16 +297,13 @@ fn text_of_check(checked: &Checked, offline: bool) -> String {
             let _ = writeln!(text, "  cannot be read: {}", cli::escape(unreadable));
         }
     }
-    match &checked.state.problem {
-        None => _ = writeln!(text, "state: {} can be written", cli::escape(&checked.state.path)),
-        Some(problem) => {
-            _ = writeln!(
-                text,
-                "state: {} cannot be written: {}",
-                cli::escape(&checked.state.path),
-                cli::escape(problem)
-            );
-        }
+    if let Some(State { path, problem }) = &checked.state {
+        let _ = match problem {
+            None => writeln!(text, "ok: {} can be written", cli::escape(path)),
+            Some(problem) => {
+                writeln!(text, "missing: {} cannot be written: {}", cli::escape(path), cli::escape(problem))
+            }
+        };
     }
     for right in &checked.rights {
         match &right.problem {
