@@ -96,3 +96,7 @@ mock_resource "aws_vpc" {
 mock_resource "aws_security_group" {
   defaults = { id = "sg-0123456789abcdef0" }
 }
+
+mock_resource "aws_cloudwatch_metric_alarm" {
+  defaults = { arn = "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:mock" }
+}
