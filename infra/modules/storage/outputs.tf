@@ -1,11 +1,11 @@
 output "data_bucket" {
   description = "Name of the data bucket."
-  value       = aws_s3_bucket.this["data"].id
+  value       = aws_s3_bucket.this["data"].bucket
 }
 
 output "artifact_bucket" {
   description = "Name of the artifact bucket."
-  value       = aws_s3_bucket.this["artifacts"].id
+  value       = aws_s3_bucket.this["artifacts"].bucket
 
   # Nobody puts a file there before it is versioned, encrypted and closed.
   depends_on = [aws_s3_bucket_versioning.this, aws_s3_bucket_server_side_encryption_configuration.this, aws_s3_bucket_public_access_block.this, aws_s3_bucket_policy.this]
