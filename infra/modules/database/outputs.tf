@@ -41,3 +41,15 @@ output "read_secret_arn" {
 
   depends_on = [aws_secretsmanager_secret_version.login]
 }
+
+output "safeguards" {
+  description = "What stands between the data and a mistake."
+  value = {
+    deletion_protection = aws_db_instance.this.deletion_protection
+    final_snapshot      = !aws_db_instance.this.skip_final_snapshot
+    backup_days         = aws_db_instance.this.backup_retention_period
+    multi_az            = aws_db_instance.this.multi_az
+    publicly_accessible = aws_db_instance.this.publicly_accessible
+    encrypted           = aws_db_instance.this.storage_encrypted
+  }
+}

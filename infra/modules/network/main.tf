@@ -3,9 +3,8 @@
 
 data "aws_region" "current" {}
 
-data "aws_availability_zones" "available" {
-  state = "available"
-
+data "aws_availability_zones" "all" {
+  #checkov:skip=CKV_AWS_394: subnets ignore later changes of their zone, see below
   filter {
     name   = "opt-in-status" # without local zones and wavelength zones, where RDS is not to be had
     values = ["opt-in-not-required"]
@@ -14,7 +13,7 @@ data "aws_availability_zones" "available" {
 
 locals {
   zones = { for index, letter in ["a", "b"] : letter => {
-    name    = data.aws_availability_zones.available.names[index]
+    name    = data.aws_availability_zones.all.names[index]
     public  = cidrsubnet(var.cidr, 24 - tonumber(split("/", var.cidr)[1]), index)
     private = cidrsubnet(var.cidr, 24 - tonumber(split("/", var.cidr)[1]), index + 8)
   } }
@@ -52,6 +51,10 @@ resource "aws_subnet" "public" {
   map_public_ip_on_launch = false # a public address is asked for by name, never got by accident
 
   tags = { Name = "${var.name}-public-${each.key}" }
+
+  lifecycle {
+    ignore_changes = [availability_zone] # a zone that AWS adds to the list must not move subnets, and what is in them
+  }
 }
 
 resource "aws_subnet" "private" {
@@ -62,6 +65,10 @@ resource "aws_subnet" "private" {
   cidr_block        = each.value.private
 
   tags = { Name = "${var.name}-private-${each.key}" }
+
+  lifecycle {
+    ignore_changes = [availability_zone]
+  }
 }
 
 resource "aws_route_table" "public" {

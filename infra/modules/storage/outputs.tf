@@ -15,8 +15,16 @@ output "queue" {
   description = "The queue of new objects: name, URL, ARN, and the name of its dead letters; null without the watcher."
   value = var.watcher_enabled ? {
     name      = aws_sqs_queue.objects["watcher"].name
-    url       = aws_sqs_queue.objects["watcher"].id
+    url       = aws_sqs_queue.objects["watcher"].url
     arn       = aws_sqs_queue.objects["watcher"].arn
     dead_name = aws_sqs_queue.dead["watcher"].name
   } : null
+}
+
+output "safeguards" {
+  description = "What stands between the objects and a mistake."
+  value = {
+    force_destroy      = aws_s3_bucket.this["data"].force_destroy
+    versions_kept_days = var.noncurrent_days
+  }
 }

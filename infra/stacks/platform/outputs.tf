@@ -37,3 +37,13 @@ output "commit" {
   description = "The commit that was applied, for a drift check."
   value       = var.commit
 }
+
+output "safeguards" {
+  description = "What protects the environment, as it was applied. A teardown looks here first: with deletion_protection it would stop half-way."
+  value = {
+    database = module.database.safeguards
+    storage  = module.storage.safeguards
+    network  = module.network.safeguards
+    host     = module.compute.safeguards
+  }
+}
