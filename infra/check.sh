@@ -198,7 +198,8 @@ esac
 
 quiet tf fmt -check -diff -recursive infra
 python3 infra/test_cost.py 2>"$tmp/cost.log" || { cat "$tmp/cost.log" >&2; fail 'the tests of cost.py failed'; }
-say 'format and cost.py: checked'
+quiet python3 infra/tables.py --check
+say 'format, tables of the READMEs, cost.py: checked'
 
 # The root with every provider first and alone: the cache does not take two at once.
 bash infra/check.sh root infra/stacks/platform

@@ -21,6 +21,11 @@ resource "aws_key_pair" "this" {
   public_key = var.ec2_public_key
 }
 
+# A type of another architecture cannot boot the disk that is there: AWS would refuse the change half-way.
+resource "terraform_data" "architecture" {
+  input = local.architecture
+}
+
 resource "aws_instance" "host" {
   #checkov:skip=CKV_AWS_88: a public address instead of a NAT gateway of 33 USD a month; the security group lets nobody in
   #checkov:skip=CKV_AWS_126: five-minute metrics of EC2 beside log-shipper's own of each minute
@@ -65,7 +70,8 @@ resource "aws_instance" "host" {
   lifecycle {
     # Canonical publishes an image every other week. A host is replaced when somebody decides so (README: roll the host);
     # until then unattended-upgrades keeps it patched.
-    ignore_changes = [ami]
+    ignore_changes       = [ami]
+    replace_triggered_by = [terraform_data.architecture]
   }
 
   # The first boot uses the role's rights and the way out.
