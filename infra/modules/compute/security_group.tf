@@ -41,7 +41,7 @@ resource "aws_vpc_security_group_egress_rule" "web" {
   for_each = { https = 443, http = 80 }
 
   security_group_id = aws_security_group.host.id
-  description       = each.key == "https" ? "AWS services, Docker's packages" : "Ubuntu's mirrors"
+  description       = each.key == "https" ? "AWS services and packages of Docker" : "Mirrors of Ubuntu" # EC2 takes no apostrophe
   ip_protocol       = "tcp"
   from_port         = each.value
   to_port           = each.value

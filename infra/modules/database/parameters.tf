@@ -24,11 +24,11 @@ locals {
     "log_min_duration_statement" = "10000"
     "log_lock_waits"             = "1"
 
-    # … but never a value of a cell: terse leaves out DETAIL and CONTEXT, which quote rows; 0 leaves out bound parameters.
+    # … but never a value of a cell: terse leaves out DETAIL and CONTEXT, which quote rows; 0 leaves out bound
+    # parameters (of errors they are left out by default).
     # log_statement stays off: with ddl, "alter role … password" would stand there in clear.
-    "log_error_verbosity"               = "terse"
-    "log_parameter_max_length"          = "0"
-    "log_parameter_max_length_on_error" = "0"
+    "log_error_verbosity"      = "terse"
+    "log_parameter_max_length" = "0"
   }
 }
 

@@ -50,6 +50,10 @@ run "closed_by_default" {
     condition     = toset([for r in aws_vpc_security_group_egress_rule.web : r.from_port]) == toset([80, 443]) && alltrue([for r in aws_vpc_security_group_egress_rule.web : r.from_port == r.to_port && r.ip_protocol == "tcp"])
     error_message = "Out to the internet go HTTP and HTTPS alone."
   }
+  assert {
+    condition     = alltrue([for r in aws_vpc_security_group_egress_rule.web : can(regex("^[a-zA-Z0-9. _:/()#,@+=&;{}!$*-]{1,255}$", r.description))])
+    error_message = "EC2 takes these characters in the description of a rule, and no others."
+  }
 }
 
 run "least_privilege" {

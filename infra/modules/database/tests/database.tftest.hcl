@@ -113,7 +113,7 @@ run "parameters" {
     error_message = "No MD5 passwords."
   }
   assert {
-    condition = alltrue([for name, value in { log_error_verbosity = "terse", log_parameter_max_length = "0", log_parameter_max_length_on_error = "0" } :
+    condition = alltrue([for name, value in { log_error_verbosity = "terse", log_parameter_max_length = "0" } :
     { for p in aws_db_parameter_group.this.parameter : p.name => p.value }[name] == value])
     error_message = "No value of a cell reaches PostgreSQL's log."
   }
