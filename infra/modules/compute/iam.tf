@@ -76,13 +76,13 @@ locals {
         Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
         Resource = [for arn in values(var.log_group_arns) : "${arn}:*"]
       },
-      # PutMetricData takes no resource; the condition holds it to one namespace.
+      # PutMetricData takes no resource; the condition holds it to log-shipper's namespace.
       {
         Sid       = "PutMetricsTakesNoResource"
         Effect    = "Allow"
         Action    = ["cloudwatch:PutMetricData"]
         Resource  = "*"
-        Condition = { StringEquals = { "cloudwatch:namespace" = var.metric_namespace } }
+        Condition = { StringEquals = { "cloudwatch:namespace" = "CWAgent" } }
       },
     ],
     var.queue_arn == null ? [] : [{

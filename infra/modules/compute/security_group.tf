@@ -52,7 +52,7 @@ resource "aws_vpc_security_group_egress_rule" "database" {
   security_group_id            = aws_security_group.host.id
   description                  = "PostgreSQL"
   ip_protocol                  = "tcp"
-  from_port                    = var.database_port
-  to_port                      = var.database_port
+  from_port                    = 5432
+  to_port                      = 5432
   referenced_security_group_id = var.database_security_group_id
 }

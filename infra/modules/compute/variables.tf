@@ -109,12 +109,6 @@ variable "database_security_group_id" {
   type        = string
 }
 
-variable "database_port" {
-  description = "PostgreSQL's port."
-  type        = number
-  default     = 5432
-}
-
 variable "data_bucket" {
   description = "Name of the data bucket; the host reads below incoming/."
   type        = string
@@ -151,12 +145,6 @@ variable "parameter_path" {
 variable "log_group_arns" {
   description = "Log groups that the host writes, by a name of their own."
   type        = map(string)
-}
-
-variable "metric_namespace" {
-  description = "The one namespace that the host puts metrics into."
-  type        = string
-  default     = "CWAgent"
 }
 
 variable "queue_arn" {
