@@ -8,6 +8,8 @@ logs=/var/log/aqueduct
 service_user=aqueduct
 service_home=/var/lib/aqueduct
 shipper_config=/etc/log-shipper/config.toml
+# Where the AWS CLI is a snap: neither cloud-init nor Run Command look there.
+PATH=$PATH:/snap/bin
 
 say() {
   printf '%s: %s\n' "${program:?}" "$*" >&2

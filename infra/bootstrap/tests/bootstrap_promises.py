@@ -45,7 +45,7 @@ def check_settings(world):
     check(denied["NobodyDeletesTheRecord"]["Action"] == "s3:DeleteBucket", policy)
 
 
-@promise("bootstrap makes the state bucket as it has to be, and prints the backend of the environment")
+@promise("bootstrap makes the state bucket as it has to be, and prints the backend of the environment", aside=True)
 def bootstrap_makes_the_bucket(world):
     done = bootstrap(world, "dev")
     check(done.returncode == 0, done.stderr)
@@ -55,7 +55,7 @@ def bootstrap_makes_the_bucket(world):
     check_settings(world)
 
 
-@promise("bootstrap again puts right what somebody changed, and writes the backend of another environment to a file")
+@promise("bootstrap again puts right what somebody changed, and writes the backend of another environment to a file", aside=True)
 def bootstrap_again(world):
     for command in ("delete-bucket-policy", "delete-bucket-tagging", "delete-bucket-encryption"):
         ask(world, command)
@@ -74,7 +74,7 @@ def bootstrap_again(world):
         check(False, "state could be written without TLS")
 
 
-@promise("bootstrap refuses a name that belongs to another account, whether that shows when it looks or when it makes, and touches nothing")
+@promise("bootstrap refuses a name that belongs to another account, whether that shows when it looks or when it makes, and touches nothing", aside=True)
 def bootstrap_refuses_what_is_not_ours(world):
     other = make_foreign_bucket(world, f"foreign-tfstate-{ACCOUNT}-{REGION}")
     stub = world.directory / "stub"
@@ -109,7 +109,7 @@ def make_foreign_bucket(world, name):
     return name
 
 
-@promise("bootstrap refuses environments, projects, regions and flags that are none")
+@promise("bootstrap refuses environments, projects, regions and flags that are none", aside=True)
 def bootstrap_refuses_odd_arguments(world):
     for arguments in ((), ("test",), ("dev", "prod"), ("dev", "--project", "A b"), ("dev", "--region", "here"), ("dev", "--force"),
                       ("dev", "--project")):

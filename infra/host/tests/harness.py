@@ -27,37 +27,48 @@ INSTANCE = "i-0123456789abcdef0"
 promises = []
 
 
-def promise(text, needed=False):
+def promise(text, needed=False, aside=False):
     """Registers a test under the promise it keeps. They run in order: each finds the host as the one before has left it.
-    Without one that is needed the rest would only fail for want of it."""
+    Without one that is needed the rest would only fail for want of it; one aside has nothing to do with the host, and runs
+    beside the others."""
 
     def register(test):
-        promises.append((text, test, needed))
+        promises.append((text, test, needed, aside))
         return test
 
     return register
 
 
+def keep(world, text, test):
+    """Whether the promise was kept; says so in one line."""
+    start = time.monotonic()
+    trouble = ""
+    try:
+        test(world)
+    except Exception as error:  # the others are worth knowing, too
+        place = traceback.extract_tb(error.__traceback__)[1:]
+        trouble = "\n".join(f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}" for frame in place[:3])
+        trouble += f"\n{type(error).__name__}: {error}"
+    lines = [f"{'FAILED' if trouble else 'ok':6} {time.monotonic() - start:5.1f} s  {text}"]
+    lines += [f"       | {line}" for line in trouble.splitlines()[-60:]]
+    print("\n".join(lines), flush=True)
+    return not trouble
+
+
 def keep_promises(world):
-    kept = 0
     began = time.monotonic()
-    for text, test, needed in promises:
-        start = time.monotonic()
-        trouble = ""
-        try:
-            test(world)
-        except Exception as error:  # the others are worth knowing, too
-            place = traceback.extract_tb(error.__traceback__)[1:]
-            trouble = "\n".join(f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}" for frame in place[:3])
-            trouble += f"\n{type(error).__name__}: {error}"
-        print(f"{'FAILED' if trouble else 'ok':6} {time.monotonic() - start:5.1f} s  {text}", flush=True)
-        kept += not trouble
-        if trouble:
-            print("\n".join(f"       | {line}" for line in trouble.splitlines()[-60:]), flush=True)
-            if needed:
-                break
-    print(f"{kept} of {len(promises)} promises kept, {time.monotonic() - began:.0f} s")
-    return kept == len(promises)
+    kept = []
+    aside = threading.Thread(target=lambda: kept.extend(keep(world, p[0], p[1]) for p in promises if p[3]))
+    aside.start()
+    for text, test, needed, is_aside in promises:
+        if is_aside:
+            continue
+        kept.append(keep(world, text, test))
+        if needed and not kept[-1]:
+            break
+    aside.join()
+    print(f"{sum(kept)} of {len(promises)} promises kept, {time.monotonic() - began:.0f} s")
+    return sum(kept) == len(promises)
 
 
 def check(condition, message):
