@@ -13,7 +13,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 export AQUEDUCT_LOG_FORMAT=json
-find_pipelines "$opt/pipelines/current"
+# One release for the whole run, also when a deploy switches meanwhile.
+find_pipelines "$(readlink -f "$opt/pipelines/current")"
 if [ ${#pipelines[@]} = 0 ]; then exit 0; fi
 
 # Messages wait for the verdict: those of a quiet minute are no news.
