@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest chaos check check-docs lint test-tools bench bench-log-shipper bench-peers static audit infra cost host-test
+.PHONY: help demo test test-newest chaos check check-docs lint test-tools bench bench-log-shipper bench-peers static audit infra cost host-test workflows ci-scripts-test
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,3 +67,9 @@ infra: ## check Terraform, host scripts and policies, without an account; instal
 
 cost: ## estimate what each AWS environment costs a month, with the date and the source of each price
 	@infra/cost.py
+
+workflows: ## check the GitHub workflows and every script in them; installs its linters below .cache
+	@scripts/ci/check-workflows.sh
+
+ci-scripts-test: ## run the scripts behind the workflows against an AWS emulator and stand-ins for GitHub
+	@scripts/ci/test.sh

@@ -4,12 +4,15 @@
     artifacts.py find   {binaries|pipelines} ID             output here=true or false: are all of its archives there?
     artifacts.py upload {binaries|pipelines} ID DIRECTORY   puts the archives of DIRECTORY there
     artifacts.py fetch  {binaries|pipelines} ID DIRECTORY   gets them, and checks their digests
+    artifacts.py program NAME DIRECTORY                     gets a program of the release that the hosts run, for this machine
 
 An ID names one content for ever: what is there is never written over, so a host that comes up later gets the bytes that were
 tested. Needs PROJECT_NAME, ENVIRONMENT, AWS_REGION and the deploy role.
 """
 import hashlib
+import platform
 import re
+import tarfile
 from pathlib import Path
 
 from workflow import AwsError, Stop, aws, environment, project, read_parameter, run_main, say, setting, write_output
@@ -79,22 +82,49 @@ def put(bucket, name, path, digest):
         say(f"put s3://{bucket}/{name}, {path.stat().st_size} bytes, sha256 {digest}")
 
 
+def get(bucket, name, path):
+    noted = stored_digest(bucket, name)
+    if noted is None:
+        raise Stop(1, f"s3://{bucket}/{name} is not there")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aws("s3api", "get-object", "--bucket", bucket, "--key", name, str(path))
+    if digest_of(path) != noted:
+        path.unlink()
+        raise Stop(1, f"s3://{bucket}/{name} is not what its digest says; nothing of it is used")
+    Path(f"{path}.sha256").write_text(f"{noted}  {path.name}\n", encoding="utf-8")
+    return path
+
+
 def fetch(bucket, kind, release, directory):
-    directory.mkdir(parents=True, exist_ok=True)
     for archive in ARCHIVES[kind]:
-        path, name = directory / archive, key(kind, release, archive)
-        noted = stored_digest(bucket, name)
-        if noted is None:
-            raise Stop(1, f"s3://{bucket}/{name} is not there")
-        aws("s3api", "get-object", "--bucket", bucket, "--key", name, str(path))
-        if digest_of(path) != noted:
-            path.unlink()
-            raise Stop(1, f"s3://{bucket}/{name} is not what its digest says; nothing of it is deployed")
-        Path(f"{path}.sha256").write_text(f"{noted}  {archive}\n", encoding="utf-8")
-        say(f"{path}: sha256 {noted}")
+        path = get(bucket, key(kind, release, archive), directory / archive)
+        say(f"{path}: sha256 {digest_of(path)}")
+
+
+def program(bucket, name, directory):
+    """So that a file is checked by the very version that will load it."""
+    noted = read_parameter("release/binaries")
+    if noted is None:
+        raise Stop(1, f"nothing was deployed to {environment()} yet; deploy first (workflow: Deploy)")
+    archive = f"aqueduct-{platform.machine()}-linux-musl.tar.gz"
+    packed = get(bucket, key("binaries", noted.split()[0], archive), directory / archive)
+    with tarfile.open(packed, "r:gz") as files:
+        member = files.getmember(name)
+        if not member.isreg():
+            raise Stop(1, f"{name} is no file in {archive}")
+        target = directory / name
+        target.write_bytes(files.extractfile(member).read())
+    target.chmod(0o755)
+    packed.unlink()
+    say(f"{target} of {noted.split()[0]}")
 
 
 def main(arguments):
+    if len(arguments) == 3 and arguments[0] == "program":
+        if arguments[1] not in ("etl-runner", "ingest", "log-shipper"):
+            raise Stop(2, f"there is no program {arguments[1]}")
+        program(find_bucket(), arguments[1], Path(arguments[2]))
+        return
     if len(arguments) < 3 or arguments[1] not in ARCHIVES or len(arguments) != (3 if arguments[0] == "find" else 4):
         raise Stop(2, "usage: artifacts.py find {binaries|pipelines} ID, or {upload|fetch} {binaries|pipelines} ID DIRECTORY")
     command, kind, release = arguments[:3]

@@ -3,7 +3,7 @@
 
     plan.py digest PLAN.json                     one line that is the same for two plans exactly if they make the same changes
     plan.py report PLAN.json PLAN.txt            Markdown for a summary, on stdout
-    plan.py comment PLAN.json PLAN.txt           the same for a comment: at most 65,535 characters
+    plan.py comment PLAN.json PLAN.txt           the same for a comment, which has at most 65,535 characters: with room for some words
     plan.py only PLAN.json PATTERN…              fails unless each change is of an address that matches one of the patterns
     plan.py no-loss PLAN.json                    fails if anything is created, replaced or destroyed
 
@@ -153,7 +153,7 @@ def main(arguments):
         print(digest(read(rest[0])))
     elif command in ("report", "comment") and len(rest) == 2:
         text = Path(rest[1]).read_text(encoding="utf-8")
-        sys.stdout.write(report(read(rest[0]), text, None if command == "report" else COMMENT_CHARACTERS - 200))
+        sys.stdout.write(report(read(rest[0]), text, None if command == "report" else COMMENT_CHARACTERS - 1500))
     elif command == "only" and len(rest) > 1:
         only(read(rest[0]), rest[1:])
     elif command == "no-loss" and len(rest) == 1:

@@ -56,8 +56,7 @@ main() {
   confirm "${1:-}"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  # The tag of the applied commit stays as it is: a teardown changes nothing that it does not have to.
-  if COMMIT=$("$here/terraform.sh" output -raw commit 2>/dev/null) && [[ $COMMIT =~ ^[0-9a-z]{1,40}$ ]]; then export COMMIT; else unset COMMIT; fi
+  export COMMIT=applied # a teardown changes nothing that it does not have to
   summary "## Teardown of $ENVIRONMENT"
   lift_protection
   empty_buckets

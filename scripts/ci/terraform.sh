@@ -8,7 +8,8 @@
 #   terraform.sh state-has ADDRESS                fails unless the state has it
 #
 # Wants ENVIRONMENT, AWS_REGION and OWNER; takes PROJECT_NAME, ALERT_EMAIL, EC2_PUBLIC_KEY, PERMISSIONS_BOUNDARY_ARN, DATA_BUCKET_NAME,
-# TTL, and COMMIT where it is not the one of this run. TERRAFORM names another terraform.
+# TTL, and COMMIT where it is not the one of this run; `applied` is the one that was applied last, for plans that must not show a change of
+# each tag. TERRAFORM names another terraform.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 stack=$here/../../infra/stacks/platform
@@ -49,6 +50,11 @@ plan() { # DIRECTORY ARGUMENT…
   mkdir -p "$1"
   directory=$(cd "$1" && pwd)
   shift
+  if [ "$TF_VAR_commit" = applied ]; then
+    TF_VAR_commit=$(tf output -raw commit 2>/dev/null) || TF_VAR_commit=
+    # Where there is no output yet, Terraform prints a warning in its place.
+    [[ $TF_VAR_commit =~ ^[0-9a-z]{1,64}$ ]] || TF_VAR_commit=${GITHUB_SHA:-none}
+  fi
   # What is given behind the file of values counts.
   tf plan -lock-timeout=5m -detailed-exitcode -out="$directory/plan" -var-file="environments/$ENVIRONMENT.tfvars" "$@" >&2 || status=$?
   case "$status" in 0 | 2) ;; *) stop 1 'there is no plan; what Terraform said stands above' ;; esac

@@ -106,7 +106,7 @@ def aws(*arguments):
     command = " ".join(arguments[:2])
     try:
         done = subprocess.run(["aws", *arguments, "--output", "json"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              stdin=subprocess.DEVNULL, check=False)
+                              stdin=subprocess.DEVNULL, env={**os.environ, "AWS_PAGER": ""}, check=False)
     except FileNotFoundError:
         raise Stop(1, "the AWS CLI is missing; GitHub's runners have it, elsewhere: pip install awscli") from None
     if done.returncode != 0:
