@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest chaos check check-docs lint test-tools bench bench-log-shipper bench-peers static audit
+.PHONY: help demo test test-newest chaos check check-docs lint test-tools bench bench-log-shipper bench-peers static audit infra cost host-test workflows ci-scripts-test
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,3 +59,18 @@ static: ## build the binaries that are shipped: small, static, for this machine'
 
 audit: ## check licences, sources and known vulnerabilities of all dependencies
 	@scripts/audit.sh
+
+host-test: ## test infra/host and infra/bootstrap in a root of their own; needs root or sudo, takes two minutes
+	@infra/host/tests/run.sh
+
+infra: ## check Terraform, host scripts and policies, without an account; installs its linters below .cache
+	@infra/check.sh
+
+cost: ## estimate what each AWS environment costs a month, with the date and the source of each price
+	@infra/cost.py
+
+workflows: ## check the GitHub workflows and every script in them; installs its linters below .cache
+	@scripts/ci/check-workflows.sh
+
+ci-scripts-test: ## run the scripts behind the workflows against an AWS emulator and stand-ins for GitHub
+	@scripts/ci/test.sh

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Releases in the artifact bucket.
+
+    artifacts.py find   {binaries|pipelines} ID             output here=true or false: are all of its archives there?
+    artifacts.py upload {binaries|pipelines} ID DIRECTORY   puts the archives of DIRECTORY there
+    artifacts.py fetch  {binaries|pipelines} ID DIRECTORY   gets them, and checks their digests
+    artifacts.py program NAME DIRECTORY                     gets a program of the release that the hosts run, for this machine
+
+An ID names one content for ever: what is there is never written over, so a host that comes up later gets the bytes that were
+tested. Needs PROJECT_NAME, ENVIRONMENT, AWS_REGION and the deploy role.
+"""
+import hashlib
+import platform
+import re
+import tarfile
+from pathlib import Path
+
+from workflow import AwsError, Stop, aws, environment, project, read_parameter, run_main, say, setting, write_output
+
+ARCHIVES = {
+    "binaries": ["aqueduct-x86_64-linux-musl.tar.gz", "aqueduct-aarch64-linux-musl.tar.gz"],
+    "pipelines": ["pipelines.tar.gz"],
+}
+
+
+def find_bucket():
+    bucket = read_parameter("artifact-bucket")
+    if bucket is None:
+        raise Stop(1, f"there is no environment {project()} {environment()} in this region: the parameter artifact-bucket is missing; "
+                      "make it first (workflow: Create all the AWS infrastructure)")
+    return bucket
+
+
+def key(kind, release, archive):
+    return f"{kind}/{release}/{archive}"
+
+
+def stored_digest(bucket, name):
+    """The digest that was noted when it was put there; None where nothing is."""
+    try:
+        digest = aws("s3api", "head-object", "--bucket", bucket, "--key", name)["Metadata"].get("sha256", "")
+    except AwsError as error:
+        if error.code in ("404", "NoSuchKey") or "(404)" in str(error):
+            return None
+        raise
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise Stop(1, f"s3://{bucket}/{name} has no digest beside it, so nobody can say what it is; delete it and deploy again")
+    return digest
+
+
+def digest_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def find(bucket, kind, release):
+    missing = [archive for archive in ARCHIVES[kind] if stored_digest(bucket, key(kind, release, archive)) is None]
+    say(f"{kind} {release}: " + (f"not in s3://{bucket}: {', '.join(missing)}" if missing else f"in s3://{bucket} already"))
+    write_output("here", "false" if missing else "true")
+
+
+def upload(bucket, kind, release, directory):
+    for archive in ARCHIVES[kind]:
+        path = directory / archive
+        if not path.is_file():
+            raise Stop(1, f"{path} is missing; a release of {kind} has {', '.join(ARCHIVES[kind])}")
+        noted = Path(f"{path}.sha256").read_text(encoding="utf-8").split()[0]
+        if digest_of(path) != noted:
+            raise Stop(1, f"{path} is not what its .sha256 says: it changed on the way here")
+        put(bucket, key(kind, release, archive), path, noted)
+
+
+def put(bucket, name, path, digest):
+    there = stored_digest(bucket, name)
+    if there == digest:
+        say(f"s3://{bucket}/{name} is there already")
+    elif there:
+        # Two builds of the same sources can differ, by a newer linker say. What was deployed first counts.
+        say(f"s3://{bucket}/{name} is there already, of another build ({there[:12]}…, and not {digest[:12]}…); that one stays")
+    else:
+        aws("s3api", "put-object", "--bucket", bucket, "--key", name, "--body", str(path), "--checksum-algorithm", "SHA256",
+            "--content-type", "application/gzip", "--metadata", f"sha256={digest},commit={setting('GITHUB_SHA', 'none')}")
+        say(f"put s3://{bucket}/{name}, {path.stat().st_size} bytes, sha256 {digest}")
+
+
+def get(bucket, name, path):
+    noted = stored_digest(bucket, name)
+    if noted is None:
+        raise Stop(1, f"s3://{bucket}/{name} is not there")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aws("s3api", "get-object", "--bucket", bucket, "--key", name, str(path))
+    if digest_of(path) != noted:
+        path.unlink()
+        raise Stop(1, f"s3://{bucket}/{name} is not what its digest says; nothing of it is used")
+    Path(f"{path}.sha256").write_text(f"{noted}  {path.name}\n", encoding="utf-8")
+    return path
+
+
+def fetch(bucket, kind, release, directory):
+    for archive in ARCHIVES[kind]:
+        path = get(bucket, key(kind, release, archive), directory / archive)
+        say(f"{path}: sha256 {digest_of(path)}")
+
+
+def program(bucket, name, directory):
+    """So that a file is checked by the very version that will load it."""
+    noted = read_parameter("release/binaries")
+    if noted is None:
+        raise Stop(1, f"nothing was deployed to {environment()} yet; deploy first (workflow: Deploy)")
+    archive = f"aqueduct-{platform.machine()}-linux-musl.tar.gz"
+    packed = get(bucket, key("binaries", noted.split()[0], archive), directory / archive)
+    with tarfile.open(packed, "r:gz") as files:
+        member = files.getmember(name)
+        if not member.isreg():
+            raise Stop(1, f"{name} is no file in {archive}")
+        target = directory / name
+        target.write_bytes(files.extractfile(member).read())
+    target.chmod(0o755)
+    packed.unlink()
+    say(f"{target} of {noted.split()[0]}")
+
+
+def main(arguments):
+    if len(arguments) == 3 and arguments[0] == "program":
+        if arguments[1] not in ("etl-runner", "ingest", "log-shipper"):
+            raise Stop(2, f"there is no program {arguments[1]}")
+        program(find_bucket(), arguments[1], Path(arguments[2]))
+        return
+    if len(arguments) < 3 or arguments[1] not in ARCHIVES or len(arguments) != (3 if arguments[0] == "find" else 4):
+        raise Stop(2, "usage: artifacts.py find {binaries|pipelines} ID, or {upload|fetch} {binaries|pipelines} ID DIRECTORY")
+    command, kind, release = arguments[:3]
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", release):
+        raise Stop(2, f"{release!r} is no ID of a release")
+    bucket = find_bucket()
+    if command == "find":
+        find(bucket, kind, release)
+    elif command == "upload":
+        upload(bucket, kind, release, Path(arguments[3]))
+    elif command == "fetch":
+        fetch(bucket, kind, release, Path(arguments[3]))
+    else:
+        raise Stop(2, f"there is no command {command}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""What a plan of Terraform would do, for the person who approves it and for the job that carries it out.
+
+    plan.py digest PLAN.json                     one line that is the same for two plans exactly if they make the same changes
+    plan.py report PLAN.json PLAN.txt            Markdown for a summary, on stdout
+    plan.py comment PLAN.json PLAN.txt           the same for a comment, which has at most 65,535 characters: with room for some words
+    plan.py only PLAN.json PATTERN…              fails unless each change is of an address that matches one of the patterns
+    plan.py no-loss PLAN.json                    fails if anything is created, replaced or destroyed
+
+PLAN.json is from `terraform show -json`, PLAN.txt from `terraform show`. A plan file itself never leaves its job: it names everything, and
+whatever a provider keeps in it. What travels from the reviewed plan to the apply is the digest alone.
+"""
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+from workflow import COMMENT_CHARACTERS, Stop, cell, environment, fence, project, run_main, run_url, say, table
+
+VERBS = {("create",): "create", ("update",): "change", ("delete",): "destroy", ("forget",): "forget",
+         ("delete", "create"): "replace", ("create", "delete"): "replace"}
+# Losing one of these is more than a moment without service.
+PRECIOUS = {"aws_db_instance": "the database", "aws_s3_bucket": "a bucket", "aws_instance": "the host (made anew; takes some minutes)",
+            "aws_secretsmanager_secret": "a secret", "aws_iam_openid_connect_provider": "GitHub's identity provider"}
+MOST_ROWS = 150
+
+
+def read(path):
+    try:
+        plan = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Stop(1, f"{path} is no plan: {error}") from None
+    if "resource_changes" not in plan and "output_changes" not in plan and "planned_values" not in plan:
+        raise Stop(1, f"{path} is no plan: it has neither changes nor values; is it from `terraform show -json PLAN`?")
+    return plan
+
+
+def changes_of(plan):
+    """Of what Terraform manages. What it only reads changes nothing."""
+    return sorted((change for change in plan.get("resource_changes", [])
+                   if change.get("mode", "managed") == "managed" and change["change"]["actions"] not in (["no-op"], ["read"])),
+                  key=lambda change: (change["address"], change.get("deposed", "")))
+
+
+def outputs_of(plan):
+    return {name: change["actions"] for name, change in sorted(plan.get("output_changes", {}).items()) if change["actions"] != ["no-op"]}
+
+
+def verb(change):
+    return VERBS.get(tuple(change["change"]["actions"]), " and ".join(change["change"]["actions"]))
+
+
+def digest(plan):
+    """All that decides what an apply does: not the time, the version or the order in which Terraform happened to write it."""
+    parts = [{"address": change["address"], "deposed": change.get("deposed"), "previous": change.get("previous_address"),
+              **{name: change["change"].get(name) for name in
+                 ("actions", "before", "after", "after_unknown", "after_sensitive", "replace_paths", "importing")}}
+             for change in changes_of(plan)]
+    text = json.dumps([parts, outputs_of(plan)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def counts(changes):
+    found = {}
+    for change in changes:
+        found[verb(change)] = found.get(verb(change), 0) + 1
+    return found
+
+
+def headline(changes, outputs):
+    if not changes:
+        return "Nothing to change" if not outputs else "Only outputs change"
+    return "Plan: " + ", ".join(f"{number} to {what}" for what, number in sorted(counts(changes).items()))
+
+
+def warnings(changes):
+    lines = []
+    for change in changes:
+        lost = PRECIOUS.get(change["type"])
+        if lost and verb(change) in ("destroy", "replace"):
+            lines.append(f"> ⚠️ **{verb(change)}s {cell(lost)}**: {cell(change['address'])}")
+    return "\n".join(lines)
+
+
+def report(plan, text, limit=None):
+    changes, outputs = changes_of(plan), outputs_of(plan)
+    rows = [(verb(change), change["address"]) for change in changes]
+    head = [f"## {headline(changes, outputs)} · {project()} {environment()}", warnings(changes)]
+    if rows:
+        head.append(table(("", "what"), rows[:MOST_ROWS]) + (f"\n\n… and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""))
+    tail = f"Digest of the changes: `{digest(plan)}`"
+    whole = page(head, text, tail)
+    if limit is None or length(whole) <= limit:
+        return whole
+    return shorten(head, text, tail, limit)
+
+
+def page(head, text, tail):
+    middle = f"<details><summary>The whole plan</summary>\n\n{fence(text, 'text')}\n\n</details>" if text.strip() else ""
+    return "\n\n".join(part for part in (*head, middle, tail) if part) + "\n"
+
+
+def length(text):
+    """GitHub counts as JavaScript does: a character beyond U+FFFF is two."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def shorten(head, text, tail, limit):
+    """Whole lines from the beginning and from the end, where Terraform sums up; as many as there is room for."""
+    lines = text.splitlines()
+    where = f"; the summary of [the run]({run_url()}) has them" if run_url() else ""
+
+    def with_lines(kept):
+        first, last = kept - kept // 4, kept // 4
+        left_out = len(lines) - kept
+        note = f"… {left_out} lines are left out{where} …"
+        shown = [*lines[:first], note, *(lines[-last:] if last else [])]
+        return page(head, "\n".join(shown), tail)
+
+    low, high = 0, len(lines) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if length(with_lines(middle)) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    result = with_lines(low)
+    if length(result) > limit:  # one table alone is too long
+        result = page([head[0], head[1][:2000]], f"… the plan is too long for a comment{where} …", tail)
+    return result
+
+
+def only(plan, patterns):
+    other = [change for change in changes_of(plan) if not any(re.fullmatch(pattern, change["address"]) for pattern in patterns)]
+    if other:
+        raise Stop(1, "this step may change nothing but what it is for, and the plan has more: "
+                      + ", ".join(f"{verb(change)} {change['address']}" for change in other[:10])
+                      + (f" and {len(other) - 10} more" if len(other) > 10 else "")
+                      + ". Somebody changed something meanwhile: run the workflow again, and look at its plan")
+    say(f"{len(changes_of(plan))} changes, all of them expected")
+
+
+def no_loss(plan):
+    other = [change for change in changes_of(plan) if verb(change) != "change"]
+    if other:
+        raise Stop(1, "this step only changes settings, and the plan would " + ", ".join(f"{verb(change)} {change['address']}" for change in other[:10]))
+
+
+def main(arguments):
+    command, *rest = arguments or [""]
+    if command == "digest" and len(rest) == 1:
+        print(digest(read(rest[0])))
+    elif command in ("report", "comment") and len(rest) == 2:
+        text = Path(rest[1]).read_text(encoding="utf-8")
+        sys.stdout.write(report(read(rest[0]), text, None if command == "report" else COMMENT_CHARACTERS - 1500))
+    elif command == "only" and len(rest) > 1:
+        only(read(rest[0]), rest[1:])
+    elif command == "no-loss" and len(rest) == 1:
+        no_loss(read(rest[0]))
+    else:
+        raise Stop(2, "usage: plan.py digest JSON | report JSON TEXT | comment JSON TEXT | only JSON PATTERN… | no-loss JSON")
+
+
+if __name__ == "__main__":
+    run_main(main)

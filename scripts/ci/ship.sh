@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Brings the two releases of this commit into the artifact bucket and onto the hosts: binaries first, then the pipelines they read.
+#
+#   ship.sh BINARIES_ID PIPELINES_ID [DIRECTORY]
+#
+# DIRECTORY has the archives that were just built; without it they have to be in the bucket. Either way what is deployed is what is in the bucket,
+# and its provenance is asked for there. Takes what artifacts.py, deploy.py and verify-provenance.sh take.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$here/../..
+
+binaries=${1:?the ID of the binaries} pipelines=${2:?the ID of the pipelines} built=${3:-}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export PYTHONDONTWRITEBYTECODE=1
+
+if [ -n "$built" ]; then "$here/artifacts.py" upload binaries "$binaries" "$built"; fi
+"$here/artifacts.py" fetch binaries "$binaries" "$work/binaries"
+"$here/verify-provenance.sh" "$work/binaries"
+
+"$here/pack.py" "$work/pipelines/pipelines.tar.gz" "$root"/pipelines/*.toml
+"$here/artifacts.py" upload pipelines "$pipelines" "$work/pipelines"
+
+"$here/deploy.py" binaries "$binaries"
+"$here/deploy.py" pipelines "$pipelines"

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Takes an environment down: lifts its protection, empties its buckets, destroys, lists what is left.
+#
+#   teardown.sh TYPED
+#
+# TYPED is the environment's name once more, as somebody typed it: nothing is done unless it is ENVIRONMENT. `terraform.sh init` comes before.
+# It can be run again after it was stopped anywhere: what is gone already is passed over. Takes what terraform.sh takes.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+say() { printf 'teardown: %s\n' "$*" >&2; }
+stop() {
+  say "$@"
+  if [ "${GITHUB_ACTIONS:-}" = true ]; then printf '::error title=teardown::%s\n' "$*"; fi
+  exit 2
+}
+summary() { if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then printf '%s\n' "$*" >>"$GITHUB_STEP_SUMMARY"; else printf '%s\n' "$*"; fi; }
+
+confirm() {
+  [ "$1" = "${ENVIRONMENT:?}" ] || stop "'$1' was typed, and the environment is '$ENVIRONMENT': nothing was done"
+}
+
+# An apply of its own: a destroy that meets a protected database stops half-way, with the host gone. Of the database alone, so that after
+# a teardown that was stopped nothing is made again only to be destroyed.
+lift_protection() {
+  local database=module.database.aws_db_instance.this
+  if ! "$here/terraform.sh" state-has "$database"; then
+    say 'there is no database in the state: no protection to lift'
+    return
+  fi
+  "$here/terraform.sh" plan "$work/lift" -var protected=false -target="$database" >/dev/null
+  python3 -B "$here/plan.py" no-loss "$work/lift/plan.json"
+  "$here/terraform.sh" apply "$work/lift"
+  say 'the deletion protection is lifted'
+}
+
+# Terraform deletes no bucket with objects in it, but for dev's; and there it would take one request for each version.
+empty_buckets() {
+  local name bucket
+  for name in data_bucket artifact_bucket; do
+    if bucket=$("$here/terraform.sh" output -raw "$name" 2>/dev/null) && [[ $bucket =~ ^[a-z0-9][a-z0-9.-]{2,62}$ ]]; then
+      python3 -B "$here/empty_bucket.py" "$bucket"
+    else
+      say "the state names no $name"
+    fi
+  done
+}
+
+destroy() {
+  "$here/terraform.sh" plan "$work/destroy" -destroy -var protected=false >/dev/null
+  "$here/terraform.sh" apply "$work/destroy"
+  say "$ENVIRONMENT is destroyed"
+}
+
+main() {
+  confirm "${1:-}"
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  export COMMIT=applied # a teardown changes nothing that it does not have to
+  summary "## Teardown of $ENVIRONMENT"
+  lift_protection
+  empty_buckets
+  destroy
+  summary "Destroyed. The same button as at the beginning makes it again: Create all the AWS infrastructure."
+  python3 -B "$here/leftovers.py"
+}
+
+main "$@"

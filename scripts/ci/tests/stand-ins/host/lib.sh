@@ -1,0 +1,3 @@
+# shellcheck shell=bash
+load_host_env() { :; }
+as_service() { "$@"; }
