@@ -430,8 +430,13 @@ impl Tails {
                 |meta: &Metadata, file: &File| source::is_at(&entry, meta).then(|| same(&entry, file)).flatten();
             let by_bytes =
                 |_: &Metadata, file: &File| (entry.position.offset > 0).then(|| same(&entry, file)).flatten();
-            let found = self.sibling(&entry.path, by_inode).or_else(|| self.sibling(&entry.path, by_bytes));
-            let Some((path, file, mark)) = found else {
+            // Emptied and written anew before it was renamed: all of it is new.
+            let by_number = |meta: &Metadata, _: &File| source::is_at(&entry, meta).then(Mark::default);
+            let rest = self.sibling(&entry.path, by_inode).or_else(|| self.sibling(&entry.path, by_bytes));
+            let mut is_found = self.go_on(spec, &entry, rest, streams, now);
+            let anew = self.sibling(&entry.path, by_number);
+            is_found |= self.go_on(spec, &entry, anew, streams, now);
+            if !is_found {
                 let is_there = std::fs::metadata(&entry.path).is_ok_and(|meta| source::is_at(&entry, &meta));
                 if is_there && !self.by_inode.contains_key(&(entry.device, entry.inode)) {
                     // It cannot be opened, for now.
@@ -439,16 +444,28 @@ impl Tails {
                     continue;
                 }
                 info!(path = %entry.path.display(), "a file that was shipped is gone");
-                continue;
-            };
-            let stream = streams.of(self.destination(spec, &entry.origin));
-            if let Some(id) = self.insert(spec, path, stream, file, mark, now) {
-                if let Some(source) = self.sources.get_mut(&id) {
-                    source.restored(&entry);
-                }
-                self.detach(id, now);
             }
         }
+    }
+
+    /// Ships what was found of a file that had a position, into the stream it had.
+    fn go_on(
+        &mut self,
+        spec: usize,
+        entry: &Entry,
+        found: Option<(PathBuf, File, Mark)>,
+        streams: &mut Streams,
+        now: Instant,
+    ) -> bool {
+        let Some((path, file, mark)) = found else { return false };
+        let stream = streams.of(self.destination(spec, &entry.origin));
+        if let Some(id) = self.insert(spec, path, stream, file, mark, now) {
+            if let Some(source) = self.sources.get_mut(&id) {
+                source.restored(entry);
+            }
+            self.detach(id, now);
+        }
+        true
     }
 
     /// A file beside another that is called like it, is not known, and is what is looked for.
