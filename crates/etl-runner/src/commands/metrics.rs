@@ -68,6 +68,9 @@ struct Line<'a> {
     duration_ms: u64,
     #[serde(rename = "LoadFailed")]
     load_failed: u8,
+    /// No metric: what an alarm on failures leaves out, because the next run may do better.
+    #[serde(rename = "MayPass")]
+    may_pass: u8,
 }
 
 /// The line of a load that was committed or failed, without a line end. What was not tried has none.
@@ -98,6 +101,7 @@ pub(super) fn line(report: &LoadReport, run_id: Uuid, at_ms: i64) -> Option<Stri
         bytes: report.bytes,
         duration_ms: (report.seconds * 1000.0).round() as u64,
         load_failed: u8::from(error.is_some()),
+        may_pass: u8::from(matches!(report.outcome, Outcome::Failed { may_pass: true, .. })),
     };
     serde_json::to_string(&line).ok()
 }
@@ -140,25 +144,28 @@ mod tests {
                 r#""level":"INFO","message":"load finished","run_id":"00000000-0000-0000-0000-000000000000","load":2,"#,
                 r#""object":"s3://b/customers/a.csv","version":"v:3HL4k","Pipeline":"customers","#,
                 r#""Table":"public.customer","RecordsRead":25,"Loaded":19,"Rejected":6,"Bytes":4096,"DurationMs":32,"#,
-                r#""LoadFailed":0}"#
+                r#""LoadFailed":0,"MayPass":0}"#
             )
         );
     }
 
     #[test]
     fn a_failed_load_counts_no_rows_and_one_failure() {
-        let failed = Outcome::Failed {
-            error: "read the object".into(),
-            help: Vec::new(),
-            exit: Exit::Failed,
-            concerns_all: false,
-            may_pass: false,
-            comes_first: false,
-            load: Some(3),
-        };
-        let line = line(&report(failed), Uuid::nil(), 0).unwrap();
-        for part in [r#""level":"ERROR""#, r#""error":"read the object""#, r#""Loaded":0"#, r#""LoadFailed":1"#] {
-            assert!(line.contains(part), "{line}");
+        for may_pass in [false, true] {
+            let failed = Outcome::Failed {
+                error: "read the object".into(),
+                help: Vec::new(),
+                exit: Exit::Failed,
+                concerns_all: false,
+                may_pass,
+                comes_first: false,
+                load: Some(3),
+            };
+            let line = line(&report(failed), Uuid::nil(), 0).unwrap();
+            for part in [r#""level":"ERROR""#, r#""error":"read the object""#, r#""Loaded":0"#, r#""LoadFailed":1"#] {
+                assert!(line.contains(part), "{line}");
+            }
+            assert!(line.contains(&format!(r#""MayPass":{}"#, u8::from(may_pass))), "{line}");
         }
     }
 

@@ -59,13 +59,13 @@ timestamp = { format = "%b %d %H:%M:%S", zone = "local", pattern = '(\w{3} \s?\d
 [[files]]
 path = "/srv/app/*.log*"
 exclude = [
-"/srv/app/debug.*",
-"/srv/app/*.bz2",
-"/srv/app/*.gz",
-"/srv/app/*.rar",
-"/srv/app/*.tar",
-"/srv/app/*.zip",
-"/srv/app/*.zst",
+    "/srv/app/debug.*",
+    "/srv/app/*.bz2",
+    "/srv/app/*.gz",
+    "/srv/app/*.rar",
+    "/srv/app/*.tar",
+    "/srv/app/*.zip",
+    "/srv/app/*.zst",
 ]
 group = "/acme/app"
 stream = "{hostname}-aws-region__srv_app_{file}"
@@ -91,12 +91,12 @@ namespace = "CWAgent"
 interval = "60s"
 dimensions = { InstanceId = "{instance_id}" }
 host = [
-"cpu_usage_idle",
-"cpu_usage_iowait",
-"mem_used_percent",
-"disk_used_percent",
-"disk_inodes_free",
-"net_bytes_recv",
+    "cpu_usage_idle",
+    "cpu_usage_iowait",
+    "mem_used_percent",
+    "disk_used_percent",
+    "disk_inodes_free",
+    "net_bytes_recv",
 ]
 per_cpu = true
 interfaces = ["eth0"]
