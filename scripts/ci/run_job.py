@@ -49,7 +49,7 @@ def unpack(text):
 
 def run_by_ssm(arguments):
     host = next(iter(find_hosts()))
-    done = run_on([host], ["bash", "-c", PACKED, *arguments], f"{Path(arguments[0]).name} {' '.join(arguments[1:])}", seconds=SECONDS)[0]
+    done = run_on([host], ["bash", "-c", PACKED, "run-job", *arguments], f"{Path(arguments[0]).name} {' '.join(arguments[1:])}", seconds=SECONDS)[0]
     return Invocation(host, done.status, done.code, unpack(done.stdout), done.stderr)
 
 
