@@ -36,13 +36,10 @@ lift_protection() {
 
 # Terraform deletes no bucket with objects in it, but for dev's; and there it would take one request for each version.
 empty_buckets() {
-  local name bucket
-  for name in data_bucket artifact_bucket; do
-    if bucket=$("$here/terraform.sh" output -raw "$name" 2>/dev/null) && [[ $bucket =~ ^[a-z0-9][a-z0-9.-]{2,62}$ ]]; then
-      python3 -B "$here/empty_bucket.py" "$bucket"
-    else
-      say "the state names no $name"
-    fi
+  local bucket buckets
+  mapfile -t buckets < <("$here/terraform.sh" buckets)
+  for bucket in "${buckets[@]}"; do
+    if [ -n "$bucket" ]; then python3 -B "$here/empty_bucket.py" "$bucket"; fi
   done
 }
 

@@ -6,6 +6,7 @@ states that Systems Manager would report.
 """
 import http.client
 import http.server
+import itertools
 import json
 import os
 import re
@@ -203,7 +204,7 @@ class World:
         self.stand_ins = self.directory / "stand-ins"
         run(["cp", "-r", HERE / "stand-ins", self.stand_ins])
         run(["cp", "-r", HERE / "stand-ins" / "host", self.host])
-        self.files = 0
+        self.files = itertools.count()
         self.socket = self.directory / "warm-aws"
         self.warm = Process([f"{os.environ['AWSCLI']}/bin/python", HERE / "warm_aws.py", self.socket], self.directory / "warm-aws.log")
         until("the AWS CLI is loaded", self.socket.exists, 60)
@@ -227,8 +228,8 @@ class World:
 
     def ci(self, program, *arguments, cwd=None, **more):
         """Runs a script as a step of a workflow does. The result has also .summary and .outputs, of GitHub's files."""
-        self.files += 1
-        summary, output = self.directory / f"summary-{self.files}", self.directory / f"output-{self.files}"
+        number = next(self.files)
+        summary, output = self.directory / f"summary-{number}", self.directory / f"output-{number}"
         environment = self.environment(GITHUB_STEP_SUMMARY=summary, GITHUB_OUTPUT=output, **more)
         path = program if "/" in str(program) else CI / program
         done = subprocess.run([str(path), *map(str, arguments)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -75,6 +75,9 @@ if command == "plan":
     plan()
 elif command == "apply":
     apply()
+elif command == "show" and rest == ["-json"]:
+    print(json.dumps({"values": {"root_module": {"child_modules": [{"resources": [
+        {"mode": "managed", "type": "aws_s3_bucket", "values": {"bucket": BUCKETS[address]}} for address in state["resources"] if address in BUCKETS]}]}}}))
 elif command == "show":
     text = Path(rest[-1]).read_text()
     print(text if "-json" in rest else "\n".join(f"# {each['address']} will change" for each in json.loads(text)["resource_changes"]))
