@@ -5,7 +5,7 @@
 #   terraform.sh plan DIRECTORY [ARGUMENT…]       writes plan, plan.txt and plan.json there; outputs `changes` and `digest`
 #   terraform.sh apply DIRECTORY [DIGEST]         carries out the plan in DIRECTORY, if its changes are those of DIGEST
 #   terraform.sh output [ARGUMENT…]
-#   terraform.sh state-has ADDRESS                fails unless the state has it
+#   terraform.sh state-has ADDRESS                1 if the state does not have it, 3 if nobody can say
 #   terraform.sh buckets                          names of the buckets in the state
 #
 # Wants ENVIRONMENT, AWS_REGION and OWNER; takes PROJECT_NAME, ALERT_EMAIL, EC2_PUBLIC_KEY, PERMISSIONS_BOUNDARY_ARN, DATA_BUCKET_NAME,
@@ -79,17 +79,28 @@ apply() { # DIRECTORY [DIGEST]
 }
 
 # From the resources and not from the outputs: those are gone after a destroy that was stopped half-way.
-buckets() {
+buckets() { ask_state 'print("\n".join(sorted(each["values"]["bucket"] for each in resources if each["type"] == "aws_s3_bucket")))'; }
+
+# "It is not there" must not be what an answer that did not come looks like.
+state_has() { # ADDRESS
+  local answer
+  answer=$(ask_state 'print(any(each["address"] == sys.argv[1] for each in resources))' "$1") || stop 3 'the state cannot be read; what Terraform said stands above'
+  [ "$answer" = True ]
+}
+
+# One expression of Python over the resources that Terraform manages. No state at all has none.
+ask_state() { # EXPRESSION [ARGUMENT]
   tf show -json | python3 -c '
 import json, sys
 
-def resources(module):
+def below(module):
     yield from module.get("resources", [])
     for child in module.get("child_modules", []):
-        yield from resources(child)
+        yield from below(child)
 
-state = json.load(sys.stdin).get("values", {}).get("root_module", {})
-print("\n".join(sorted(each["values"]["bucket"] for each in resources(state) if each["type"] == "aws_s3_bucket" and each["mode"] == "managed")))'
+root = json.load(sys.stdin).get("values", {}).get("root_module", {})
+resources = [each for each in below(root) if each["mode"] == "managed"]
+exec(sys.argv.pop(1))' "$@"
 }
 
 command=${1:-}
@@ -99,7 +110,7 @@ case "$command" in
   plan) plan "$@" ;;
   apply) apply "$@" ;;
   output) tf output "$@" ;;
-  state-has) tf state list | grep -qxF -- "${1:?an address}" ;;
+  state-has) state_has "${1:?an address}" ;;
   buckets) buckets ;;
   *) stop 2 'usage: terraform.sh {init BACKEND | plan DIRECTORY … | apply DIRECTORY [DIGEST] | output … | state-has ADDRESS | buckets}' ;;
 esac

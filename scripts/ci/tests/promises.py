@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tarfile
 import threading
@@ -218,7 +219,7 @@ def deploy_succeeds(world):
     done = world.ok("deploy.py", "binaries", "r1", GITHUB_ACTIONS="true")
     digest = (world.release / "aqueduct-x86_64-linux-musl.tar.gz.sha256").read_text().split()[0]
     check([sorted(hosts) for hosts, *_ in world.front.sent] == [world.hosts], world.front.sent)
-    check(world.front.sent[0][1] == f"/opt/aqueduct/host/deploy.sh binaries r1 {digest}", world.front.sent)
+    check(world.front.sent[0][1] == f"bash /opt/aqueduct/host/deploy.sh binaries r1 {digest}", world.front.sent)
     check_has(done.stdout, f"deploy: binaries r1 {digest} on {world.hosts[0]}", f"on {world.hosts[1]}")
     check(world.emulator.parameter("/aqueduct/dev/release/binaries") == f"r1 {digest}", "the parameter")
     check_has(done.summary, world.hosts[0], "deployed")
@@ -280,7 +281,7 @@ def ship(world):
     world.front.reset()
     built = make_release(world, "r3", "r3")
     world.ok("ship.sh", "r3", "p3", built, GH_ATTESTED="*")
-    kinds = [text.split()[1:3] for _, text, _ in world.front.sent]
+    kinds = [text.split()[2:4] for _, text, _ in world.front.sent]
     check(kinds == [["binaries", "r3"], ["pipelines", "p3"]], kinds)
     start = time.monotonic()
     world.ok("ship.sh", "r3", "p4", GH_ATTESTED="*")
@@ -656,6 +657,9 @@ def teardown(world):
         world.aws("s3api", "put-bucket-versioning", "--bucket", bucket, "--versioning-configuration", "Status=Enabled")
         world.emulator.put(bucket, "incoming/one.csv", b"a")
         world.emulator.request("DELETE", f"/{bucket}/incoming/one.csv")
+    for step in (("teardown.sh", "dev"), ("lock-database.sh",)):
+        check_has(world.ci(*step, **terraform(world, TF_BROKEN="1")).stderr, "is not known")
+    check(len(json.loads((world.directory / "tf.json").read_text())["resources"]) == 4, "something was done without knowing")
     check(world.ok("terraform.sh", "buckets", **terraform(world)).stdout.split() == ["gone-artifacts", "gone-data"], "the buckets of the state")
     world.forget_calls()
     done = world.ok("teardown.sh", "dev", **terraform(world))
@@ -749,6 +753,24 @@ def release_archives(world):
         for path in source.split():
             for platform in ("amd64", "arm64"):
                 check((context / path.replace("${TARGETARCH}", platform)).exists(), f"the Dockerfile copies {path}, which is not in the context")
+
+
+@promise("release: each program has a bill of materials, whatever its maker calls the file; one that is empty or another's stops the release")
+def bills_of_materials(world):
+    copy = copy_of_repository(world)
+    for program in ("etl-runner", "ingest", "log-shipper", "cli"):
+        (copy / "crates" / program).mkdir(parents=True)
+    cargo = world.stand_ins / "cargo"
+    cargo.write_text("#!/bin/sh\nfor each in crates/*; do name=${each##*/}; printf '{\"bomFormat\":\"CycloneDX\",\"metadata\":{\"component\":{\"name\":\"%s\"}},"
+                     "\"components\":[%s]}' \"$name\" \"$COMPONENTS\" >$each/$(eval echo $NAME).json; done\n")
+    cargo.chmod(0o755)
+    many = ",".join(["{}"] * 11)
+    for name in ("bom", "$name.cdx"):
+        world.ok(copy / "scripts/ci/sbom.sh", copy / "sboms", cwd=copy, NAME=name, COMPONENTS=many)
+        check(sorted(path.name for path in (copy / "sboms").iterdir()) == ["etl-runner.cdx.json", "ingest.cdx.json", "log-shipper.cdx.json"], "other files")
+        check(not list(copy.glob("crates/*/*.json")), "something was left in the source")
+    check_has(world.refused(1, copy / "scripts/ci/sbom.sh", copy / "sboms", cwd=copy, NAME="bom", COMPONENTS="{}").stderr, "too short")
+    cargo.unlink()
 
 
 @promise("prove: programs that say another version, or load something else, go no further")
@@ -892,7 +914,7 @@ def nothing_is_forgotten(world):
     for path in sorted((REPOSITORY / ".github/workflows").glob("*.yml")):
         text = path.read_text()
         for name in re.findall(r"scripts/ci/([\w.-]+)", text):
-            check(name in tests or name in through or name == "sbom.sh", f"{name} of {path.name} is in no test")
+            check(name in tests or name in through, f"{name} of {path.name} is in no test")
         check(path.name in document, f"{path.name} is not in docs/ci-cd.md")
         for name in re.findall(r"\b(?:vars|secrets)\.([A-Z0-9_]+)", text):
             check(f"`{name}`" in document, f"{name} of {path.name} is not in docs/ci-cd.md")
@@ -901,9 +923,9 @@ def nothing_is_forgotten(world):
 @promise("Run Command by itself: arguments arrive as they are, and the highest exit code of the hosts is the step's")
 def run_command(world):
     world.front.reset()
-    world.ok("run_command.py", "/opt/aqueduct/host/setup-database.sh")
+    world.ok("run_command.py", "bash", "/opt/aqueduct/host/setup-database.sh")
     world.front.environment = {"OUTCOMES": f"{world.hosts[1]}:x:75"}
-    done = world.refused(75, "run_command.py", "/opt/aqueduct/host/deploy.sh", "binaries", "x", "$(id) 'y'  z")
+    done = world.refused(75, "run_command.py", "bash", "/opt/aqueduct/host/deploy.sh", "binaries", "x", "$(id) 'y'  z")
     check_has(done.stdout, "deploy: binaries x $(id) 'y'  z on")
 
 
@@ -947,6 +969,7 @@ if __name__ == "__main__":
     words = sys.argv[1:]
     if words:
         harness.promises[:] = [each for each in harness.promises if each[2] or all(word in each[0] for word in words)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped then, too
     world = World(os.environ["WORK"])
     try:
         kept = keep_promises(world)

@@ -4,6 +4,7 @@ The emulator's Run Command answers "Success" at once, without an output and with
 emulator but for three of Systems Manager: it runs the command that was sent, in a directory that stands in for the host, and goes through the
 states that Systems Manager would report.
 """
+import atexit
 import http.client
 import http.server
 import itertools
@@ -197,6 +198,7 @@ class World:
     def __init__(self, directory):
         self.directory = Path(directory)
         self.emulator = Emulator(self.directory)
+        atexit.register(self.emulator.process.stop)  # whatever happens from here on
         self.emulator.wait()
         self.host = self.directory / "host"
         self.front = Front(self.emulator, self.host)
@@ -207,6 +209,7 @@ class World:
         self.files = itertools.count()
         self.socket = self.directory / "warm-aws"
         self.warm = Process([f"{os.environ['AWSCLI']}/bin/python", HERE / "warm_aws.py", self.socket], self.directory / "warm-aws.log")
+        atexit.register(self.warm.stop)
         until("the AWS CLI is loaded", self.socket.exists, 60)
 
     def stop(self):
