@@ -510,7 +510,7 @@ def plan_report(world):
     check_has(world.refused(1, "plan.py", "report", FIXTURES / "loads.json", text).stderr, "is no plan")
 
 
-@promise("plan: a comment is at most 65,535 characters as GitHub counts them, of a plan of 20,000 lines and 2,000 changes, and keeps begin and end")
+@promise("plan: of 20,000 lines and 2,000 changes a comment is at most 65,535 characters as GitHub counts them, a summary 1 MiB; both keep begin and end")
 def plan_comment(world):
     changes = [change(f"aws_ssm_parameter.p[{number}]", ["create"]) for number in range(2000)]
     text = "first line\n" + "".join(f"  + line {number} \U0001f4be {'x' * 60}\n" for number in range(20000)) + "Plan: 2000 to add, 0 to change, 0 to destroy.\n"
@@ -519,7 +519,9 @@ def plan_comment(world):
     check(60_000 < length <= 65_535, length)
     check_has(done.stdout, "first line", "Plan: 2000 to add", "lines are left out", "https://github.com/acme/aqueduct/actions/runs/7", "Plan: 2000 to create", "Digest of the changes")
     whole = world.ok("plan.py", "report", world.directory / "long.json", world.directory / "long.txt").stdout
-    check(whole.count("line ") >= 20000, "the summary is not whole")
+    check(900_000 < len(whole.encode()) <= 1024 * 1024 and "lines are left out" in whole, "GitHub takes no summary of more than 1 MiB")
+    text = "".join(f"  + line {number} {'x' * 60}\n" for number in range(5000))
+    check(world.ok("plan.py", "report", *write_plan(world, "whole", changes, text)).stdout.count("  + line ") == 5000, "the summary is not whole")
     short = world.ok("plan.py", "comment", *write_plan(world, "short", changes[:1], "one line\n")).stdout
     check("left out" not in short, short)
     monster = world.ok("plan.py", "comment", *write_plan(world, "monster", [change(f"aws_x.{'y' * 900}{number}", ["create"]) for number in range(200)], "z" * 100_000)).stdout
