@@ -43,12 +43,14 @@ install_linters
 shopt -s nullglob
 workflows=("$directory"/workflows/*.yml)
 actions=("$directory"/actions/*/action.yml)
+others=("$directory"/dependabot.yml)
+if [ ! -f "${others[0]}" ]; then others=(); fi
 [ ${#workflows[@]} -gt 0 ] || fail "there is no workflow in $directory"
 
 quiet "$tools/python/bin/check-jsonschema" --builtin-schema vendor.github-workflows "${workflows[@]}"
 if [ ${#actions[@]} -gt 0 ]; then quiet "$tools/python/bin/check-jsonschema" --builtin-schema vendor.github-actions "${actions[@]}"; fi
-if [ -f "$directory/dependabot.yml" ]; then quiet "$tools/python/bin/check-jsonschema" --builtin-schema vendor.dependabot "$directory/dependabot.yml"; fi
+if [ ${#others[@]} -gt 0 ]; then quiet "$tools/python/bin/check-jsonschema" --builtin-schema vendor.dependabot "${others[@]}"; fi
 run_actionlint
-quiet "$tools/python/bin/zizmor" --offline --no-progress --config .github/zizmor.yml "$directory"
+quiet "$tools/python/bin/zizmor" --offline --no-progress --config .github/zizmor.yml "${workflows[@]}" "${actions[@]}" "${others[@]}"
 "$tools/python/bin/python" -B scripts/ci/check_workflows.py "$directory" "$tools/python/bin/shellcheck"
 say "${#workflows[@]} workflows and ${#actions[@]} actions: checked, in $SECONDS s"

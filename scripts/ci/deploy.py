@@ -13,7 +13,8 @@ import artifacts
 from run_command import find_hosts, run_on
 from workflow import Stop, environment, project, read_parameter, run_main, say, table, write_parameter, write_summary
 
-DEPLOY = "/opt/aqueduct/host/deploy.sh"
+# By bash: nothing on the host relies on the executable bit.
+DEPLOY = ("bash", "/opt/aqueduct/host/deploy.sh")
 
 # The exit codes of deploy.sh.
 OUTCOMES = {
@@ -25,7 +26,7 @@ OUTCOMES = {
 
 
 def deploy(hosts, kind, release, digest):
-    return run_on(hosts, [DEPLOY, kind, release, digest], f"deploy.sh {kind} {release}", seconds=900)
+    return run_on(hosts, [*DEPLOY, kind, release, digest], f"deploy.sh {kind} {release}", seconds=900)
 
 
 def outcome(invocation):

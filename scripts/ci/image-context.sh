@@ -13,7 +13,8 @@ for platform in "${!names[@]}"; do
   mkdir -p "$context/$platform"
   tar -xzf "$archives/$archive" -C "$context/$platform" etl-runner ingest log-shipper
 done
-mkdir -p "$context/tmp"
-install -m 644 "$authorities" "$context/ca-certificates.crt"
+# Whoever the container runs as may write there.
+install -d -m 777 "$context/root/tmp" "$context/root/work"
+install -D -m 644 "$authorities" "$context/root/etc/ssl/certs/ca-certificates.crt"
 repository=${GITHUB_REPOSITORY:-local/aqueduct}
 echo "image=ghcr.io/${repository,,}" | if [ -n "${GITHUB_OUTPUT:-}" ]; then tee -a "$GITHUB_OUTPUT"; else cat; fi

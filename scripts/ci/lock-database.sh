@@ -15,10 +15,13 @@ targets=(-target="$role" -target=module.compute.aws_iam_role_policy.database_set
 say() { printf 'lock-database: %s\n' "$*" >&2; }
 
 main() {
-  if ! "$here/terraform.sh" state-has "${role}[0]"; then
-    say 'there is no such role'
-    return
-  fi
+  local status=0
+  "$here/terraform.sh" state-has "${role}[0]" || status=$?
+  case "$status" in
+    0) ;;
+    1) say 'there is no such role'; return ;;
+    *) say 'whether the role is still there is not known: run the workflow again'; exit 1 ;;
+  esac
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   "$here/terraform.sh" plan "$work/all" >/dev/null

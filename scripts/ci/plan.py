@@ -2,7 +2,7 @@
 """What a plan of Terraform would do, for the person who approves it and for the job that carries it out.
 
     plan.py digest PLAN.json                     one line that is the same for two plans exactly if they make the same changes
-    plan.py report PLAN.json PLAN.txt            Markdown for a summary, on stdout
+    plan.py report PLAN.json PLAN.txt            Markdown for a summary, which has at most 1 MiB, on stdout
     plan.py comment PLAN.json PLAN.txt           the same for a comment, which has at most 65,535 characters: with room for some words
     plan.py only PLAN.json PATTERN…              fails unless each change is of an address that matches one of the patterns
     plan.py no-loss PLAN.json                    fails if anything is created, replaced or destroyed
@@ -16,7 +16,7 @@ import re
 import sys
 from pathlib import Path
 
-from workflow import COMMENT_CHARACTERS, Stop, cell, environment, fence, project, run_main, run_url, say, table
+from workflow import COMMENT_CHARACTERS, SUMMARY_BYTES, Stop, cell, environment, fence, project, run_main, run_url, say, table
 
 VERBS = {("create",): "create", ("update",): "change", ("delete",): "destroy", ("forget",): "forget",
          ("delete", "create"): "replace", ("create", "delete"): "replace"}
@@ -83,7 +83,7 @@ def warnings(changes):
     return "\n".join(lines)
 
 
-def report(plan, text, limit=None):
+def report(plan, text, limit, measure):
     changes, outputs = changes_of(plan), outputs_of(plan)
     rows = [(verb(change), change["address"]) for change in changes]
     head = [f"## {headline(changes, outputs)} · {project()} {environment()}", warnings(changes)]
@@ -91,9 +91,7 @@ def report(plan, text, limit=None):
         head.append(table(("", "what"), rows[:MOST_ROWS]) + (f"\n\n… and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""))
     tail = f"Digest of the changes: `{digest(plan)}`"
     whole = page(head, text, tail)
-    if limit is None or length(whole) <= limit:
-        return whole
-    return shorten(head, text, tail, limit)
+    return whole if measure(whole) <= limit else shorten(head, text, tail, limit, measure)
 
 
 def page(head, text, tail):
@@ -101,15 +99,20 @@ def page(head, text, tail):
     return "\n\n".join(part for part in (*head, middle, tail) if part) + "\n"
 
 
-def length(text):
-    """GitHub counts as JavaScript does: a character beyond U+FFFF is two."""
+def characters(text):
+    """GitHub counts those of a comment as JavaScript does: one beyond U+FFFF is two."""
     return len(text.encode("utf-16-le")) // 2
 
 
-def shorten(head, text, tail, limit):
+def size(text):
+    """Of a summary it counts the bytes."""
+    return len(text.encode())
+
+
+def shorten(head, text, tail, limit, measure):
     """Whole lines from the beginning and from the end, where Terraform sums up; as many as there is room for."""
     lines = text.splitlines()
-    where = f"; the summary of [the run]({run_url()}) has them" if run_url() else ""
+    where = f"; the log or the summary of [the run]({run_url()}) has them" if run_url() else ""
 
     def with_lines(kept):
         first, last = kept - kept // 4, kept // 4
@@ -121,13 +124,13 @@ def shorten(head, text, tail, limit):
     low, high = 0, len(lines) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        if length(with_lines(middle)) <= limit:
+        if measure(with_lines(middle)) <= limit:
             low = middle
         else:
             high = middle - 1
     result = with_lines(low)
-    if length(result) > limit:  # one table alone is too long
-        result = page([head[0], head[1][:2000]], f"… the plan is too long for a comment{where} …", tail)
+    if measure(result) > limit:  # one table alone is too long
+        result = page([head[0], head[1][:2000]], f"… the plan is too long to be shown here{where} …", tail)
     return result
 
 
@@ -147,13 +150,17 @@ def no_loss(plan):
         raise Stop(1, "this step only changes settings, and the plan would " + ", ".join(f"{verb(change)} {change['address']}" for change in other[:10]))
 
 
+# With room for some words around it.
+LIMITS = {"report": (SUMMARY_BYTES - 100_000, size), "comment": (COMMENT_CHARACTERS - 1500, characters)}
+
+
 def main(arguments):
     command, *rest = arguments or [""]
     if command == "digest" and len(rest) == 1:
         print(digest(read(rest[0])))
     elif command in ("report", "comment") and len(rest) == 2:
         text = Path(rest[1]).read_text(encoding="utf-8")
-        sys.stdout.write(report(read(rest[0]), text, None if command == "report" else COMMENT_CHARACTERS - 1500))
+        sys.stdout.write(report(read(rest[0]), text, *LIMITS[command]))
     elif command == "only" and len(rest) > 1:
         only(read(rest[0]), rest[1:])
     elif command == "no-loss" and len(rest) == 1:

@@ -121,7 +121,7 @@ def cancel(command):
 def main(arguments):
     if not arguments:
         raise Stop(2, "usage: run_command.py COMMAND [ARGUMENT…]")
-    invocations = run_on(find_hosts(), arguments, arguments[0].rsplit("/", 1)[-1])
+    invocations = run_on(find_hosts(), arguments, next((each for each in arguments if "/" in each), arguments[0]).rsplit("/", 1)[-1])
     return max(0 if each.succeeded else each.code if each.code > 0 else 1 for each in invocations)
 
 

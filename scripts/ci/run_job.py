@@ -26,9 +26,9 @@ import load_report
 from run_command import OUTPUT_CHARACTERS, Invocation, find_hosts, run_on
 from workflow import Stop, cell, checked, print_foreign, run_main, say, setting, write_output, write_summary
 
-RUN_JOB = "/opt/aqueduct/host/run-job.sh"
+RUN_JOB = ("bash", "/opt/aqueduct/host/run-job.sh")
 # run-job.sh stops a load after 55 minutes by itself.
-SECONDS = 3500
+SECONDS = 3600
 
 # Run Command gives 24,000 characters of a result that can have 100,000, so it travels compressed. The exit code is run-job's.
 PACKED = 'set -o pipefail; "$@" | gzip -9 | base64 -w 0'
@@ -49,7 +49,7 @@ def unpack(text):
 
 def run_by_ssm(arguments):
     host = next(iter(find_hosts()))
-    done = run_on([host], ["bash", "-c", PACKED, *arguments], f"{Path(arguments[0]).name} {' '.join(arguments[1:])}", seconds=SECONDS)[0]
+    done = run_on([host], ["bash", "-c", PACKED, "run-job", *arguments], f"run-job.sh {' '.join(arguments[len(RUN_JOB):])}", seconds=SECONDS)[0]
     return Invocation(host, done.status, done.code, unpack(done.stdout), done.stderr)
 
 
@@ -80,7 +80,7 @@ def run_job(run, pipeline, wanted):
     end = time.monotonic() + float(setting("RETRY_SECONDS", "0"))
     pause = float(os.environ.get("AQUEDUCT_RETRY_PAUSE") or 15)
     while True:
-        done = run([RUN_JOB, pipeline, *([wanted] if wanted else [])])
+        done = run([*RUN_JOB, pipeline, *([wanted] if wanted else [])])
         if done.code != 75 or time.monotonic() + pause > end:
             return done
         say(f"busy: trying again in {pause:.0f} s")

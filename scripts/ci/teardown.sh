@@ -23,11 +23,13 @@ confirm() {
 # An apply of its own: a destroy that meets a protected database stops half-way, with the host gone. Of the database alone, so that after
 # a teardown that was stopped nothing is made again only to be destroyed.
 lift_protection() {
-  local database=module.database.aws_db_instance.this
-  if ! "$here/terraform.sh" state-has "$database"; then
-    say 'there is no database in the state: no protection to lift'
-    return
-  fi
+  local database=module.database.aws_db_instance.this status=0
+  "$here/terraform.sh" state-has "$database" || status=$?
+  case "$status" in
+    0) ;;
+    1) say 'there is no database in the state: no protection to lift'; return ;;
+    *) stop 'whether the database is still there is not known, so nothing was done' ;;
+  esac
   "$here/terraform.sh" plan "$work/lift" -var protected=false -target="$database" >/dev/null
   python3 -B "$here/plan.py" no-loss "$work/lift/plan.json"
   "$here/terraform.sh" apply "$work/lift"
@@ -36,13 +38,11 @@ lift_protection() {
 
 # Terraform deletes no bucket with objects in it, but for dev's; and there it would take one request for each version.
 empty_buckets() {
-  local name bucket
-  for name in data_bucket artifact_bucket; do
-    if bucket=$("$here/terraform.sh" output -raw "$name" 2>/dev/null) && [[ $bucket =~ ^[a-z0-9][a-z0-9.-]{2,62}$ ]]; then
-      python3 -B "$here/empty_bucket.py" "$bucket"
-    else
-      say "the state names no $name"
-    fi
+  local bucket
+  buckets=$("$here/terraform.sh" buckets) # here a failure counts, in <( ) it would not
+  mapfile -t buckets <<<"$buckets"
+  for bucket in "${buckets[@]}"; do
+    if [ -n "$bucket" ]; then python3 -B "$here/empty_bucket.py" "$bucket"; fi
   done
 }
 

@@ -5,7 +5,8 @@
 #   terraform.sh plan DIRECTORY [ARGUMENT…]       writes plan, plan.txt and plan.json there; outputs `changes` and `digest`
 #   terraform.sh apply DIRECTORY [DIGEST]         carries out the plan in DIRECTORY, if its changes are those of DIGEST
 #   terraform.sh output [ARGUMENT…]
-#   terraform.sh state-has ADDRESS                fails unless the state has it
+#   terraform.sh state-has ADDRESS                1 if the state does not have it, 3 if nobody can say
+#   terraform.sh buckets                          names of the buckets in the state
 #
 # Wants ENVIRONMENT, AWS_REGION and OWNER; takes PROJECT_NAME, ALERT_EMAIL, EC2_PUBLIC_KEY, PERMISSIONS_BOUNDARY_ARN, DATA_BUCKET_NAME,
 # TTL, and COMMIT where it is not the one of this run; `applied` is the one that was applied last, for plans that must not show a change of
@@ -45,16 +46,17 @@ output() { # NAME VALUE
   if [ -n "${GITHUB_OUTPUT:-}" ]; then printf '%s=%s\n' "$1" "$2" >>"$GITHUB_OUTPUT"; else printf '%s=%s\n' "$1" "$2"; fi
 }
 
+# Where nothing was applied yet, the one of this run.
+applied_commit() {
+  tf output -json | python3 -c 'import json, sys; print(json.load(sys.stdin).get("commit", {}).get("value") or sys.argv[1])' "${GITHUB_SHA:-none}"
+}
+
 plan() { # DIRECTORY ARGUMENT…
   local directory status=0
   mkdir -p "$1"
   directory=$(cd "$1" && pwd)
   shift
-  if [ "$TF_VAR_commit" = applied ]; then
-    TF_VAR_commit=$(tf output -raw commit 2>/dev/null) || TF_VAR_commit=
-    # Where there is no output yet, Terraform prints a warning in its place.
-    [[ $TF_VAR_commit =~ ^[0-9a-z]{1,64}$ ]] || TF_VAR_commit=${GITHUB_SHA:-none}
-  fi
+  if [ "$TF_VAR_commit" = applied ]; then TF_VAR_commit=$(applied_commit) || stop 1 'the outputs cannot be read; what Terraform said stands above'; fi
   # What is given behind the file of values counts.
   tf plan -lock-timeout=5m -detailed-exitcode -out="$directory/plan" -var-file="environments/$ENVIRONMENT.tfvars" "$@" >&2 || status=$?
   case "$status" in 0 | 2) ;; *) stop 1 'there is no plan; what Terraform said stands above' ;; esac
@@ -76,6 +78,31 @@ apply() { # DIRECTORY [DIGEST]
   rm -f "$directory/plan" "$directory/plan.json"
 }
 
+# From the resources and not from the outputs: those are gone after a destroy that was stopped half-way.
+buckets() { ask_state 'print("\n".join(sorted(each["values"]["bucket"] for each in resources if each["type"] == "aws_s3_bucket")))'; }
+
+# "It is not there" must not be what an answer that did not come looks like.
+state_has() { # ADDRESS
+  local answer
+  answer=$(ask_state 'print(any(each["address"] == sys.argv[1] for each in resources))' "$1") || stop 3 'the state cannot be read; what Terraform said stands above'
+  [ "$answer" = True ]
+}
+
+# One expression of Python over the resources that Terraform manages. No state at all has none.
+ask_state() { # EXPRESSION [ARGUMENT]
+  tf show -json | python3 -c '
+import json, sys
+
+def below(module):
+    yield from module.get("resources", [])
+    for child in module.get("child_modules", []):
+        yield from below(child)
+
+root = json.load(sys.stdin).get("values", {}).get("root_module", {})
+resources = [each for each in below(root) if each["mode"] == "managed"]
+exec(sys.argv.pop(1))' "$@"
+}
+
 command=${1:-}
 [ $# -gt 0 ] && shift
 case "$command" in
@@ -83,6 +110,7 @@ case "$command" in
   plan) plan "$@" ;;
   apply) apply "$@" ;;
   output) tf output "$@" ;;
-  state-has) tf state list | grep -qxF -- "${1:?an address}" ;;
-  *) stop 2 'usage: terraform.sh {init BACKEND | plan DIRECTORY … | apply DIRECTORY [DIGEST] | output … | state-has ADDRESS}' ;;
+  state-has) state_has "${1:?an address}" ;;
+  buckets) buckets ;;
+  *) stop 2 'usage: terraform.sh {init BACKEND | plan DIRECTORY … | apply DIRECTORY [DIGEST] | output … | state-has ADDRESS | buckets}' ;;
 esac

@@ -4,15 +4,16 @@ The emulator's Run Command answers "Success" at once, without an output and with
 emulator but for three of Systems Manager: it runs the command that was sent, in a directory that stands in for the host, and goes through the
 states that Systems Manager would report.
 """
+import atexit
+import http.client
 import http.server
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -20,7 +21,7 @@ CI = HERE.parent
 REPOSITORY = CI.parent.parent
 sys.path.insert(0, str(REPOSITORY / "infra" / "host" / "tests"))
 
-from harness import ACCOUNT, REGION, Emulator, check, free_port, run  # noqa: E402
+from harness import ACCOUNT, REGION, Emulator, Process, check, free_port, run, until  # noqa: E402
 
 ENVIRONMENT = "dev"
 DATA, ARTIFACTS = "acme-data", f"aqueduct-dev-artifacts-{ACCOUNT}"
@@ -113,12 +114,13 @@ class Front:
     def forward(self, handler, body):
         headers = {name: value for name, value in handler.headers.items()
                    if name.lower() not in ("connection", "expect", "transfer-encoding", "content-length")}
-        request = urllib.request.Request(self.emulator.url + handler.path, data=body or None, headers=headers, method=handler.command)
+        connection = http.client.HTTPConnection("127.0.0.1", self.emulator.port, timeout=60)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, dict(answer.headers), answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, dict(error.headers), error.read()
+            connection.request(handler.command, handler.path, body=body or None, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
 
     def send(self, question, command):
         text = question["Parameters"]["commands"][0]
@@ -196,6 +198,7 @@ class World:
     def __init__(self, directory):
         self.directory = Path(directory)
         self.emulator = Emulator(self.directory)
+        atexit.register(self.emulator.process.stop)  # whatever happens from here on
         self.emulator.wait()
         self.host = self.directory / "host"
         self.front = Front(self.emulator, self.host)
@@ -203,9 +206,14 @@ class World:
         self.stand_ins = self.directory / "stand-ins"
         run(["cp", "-r", HERE / "stand-ins", self.stand_ins])
         run(["cp", "-r", HERE / "stand-ins" / "host", self.host])
-        self.files = 0
+        self.files = itertools.count()
+        self.socket = self.directory / "warm-aws"
+        self.warm = Process([f"{os.environ['AWSCLI']}/bin/python", HERE / "warm_aws.py", self.socket], self.directory / "warm-aws.log")
+        atexit.register(self.warm.stop)
+        until("the AWS CLI is loaded", self.socket.exists, 60)
 
     def stop(self):
+        self.warm.stop()
         self.front.server.stop()
         self.github.server.stop()
         self.emulator.process.stop()
@@ -218,12 +226,13 @@ class World:
             "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "AQUEDUCT_POLL_SECONDS": "0.05", "AQUEDUCT_RETRY_PAUSE": "0.1",
             "PROJECT_NAME": "aqueduct", "ENVIRONMENT": ENVIRONMENT, "OWNER": "acme", "GITHUB_REPOSITORY": "acme/aqueduct",
             "GITHUB_SHA": "1" * 40, "GITHUB_API_URL": self.github.url, "GITHUB_TOKEN": "a-token", "CALLS": str(self.directory / "calls"),
+            "WARM_AWS": str(self.socket),
             **{name: str(value) for name, value in more.items()}}
 
     def ci(self, program, *arguments, cwd=None, **more):
         """Runs a script as a step of a workflow does. The result has also .summary and .outputs, of GitHub's files."""
-        self.files += 1
-        summary, output = self.directory / f"summary-{self.files}", self.directory / f"output-{self.files}"
+        number = next(self.files)
+        summary, output = self.directory / f"summary-{number}", self.directory / f"output-{number}"
         environment = self.environment(GITHUB_STEP_SUMMARY=summary, GITHUB_OUTPUT=output, **more)
         path = program if "/" in str(program) else CI / program
         done = subprocess.run([str(path), *map(str, arguments)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

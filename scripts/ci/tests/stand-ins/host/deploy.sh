@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # Says and ends as the test wants it for this host and this release: OUTCOMES has words HOST:ID:CODE.
 echo "deploy: $* on $HOST" >&2
 echo "::error::a line that GitHub's runner must not obey"

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # Prints the result that the test wants, and ends with its code. Busy as long as the file `busy` has lines.
 printf '%s\n' "$#" "$@" >"$HOST_DIRECTORY/arguments"
 if [ -s "$HOST_DIRECTORY/busy" ]; then

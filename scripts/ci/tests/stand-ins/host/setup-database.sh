@@ -1,2 +1,2 @@
-#!/bin/sh
+#!/bin/bash
 echo 'setup-database: done' >&2

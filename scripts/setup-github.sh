@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# Sets what the workflows want to know in GitHub: environments, with who approves and which branches may use them; variables; secrets.
+#
+#   scripts/setup-github.sh --region REGION --owner NAME [OPTION…]
+#
+#   --project NAME              first part of every name in AWS (aqueduct)
+#   --outputs FILE              `terraform output -json` of infra/stacks/github; asked from there where it is not given
+#   --environment NAME          one of those in the outputs; again for another; all of them without it
+#   --alert-email ADDRESS       whom alarms and the budget write to; prod wants one
+#   --reviewer LOGIN            who approves stage and prod; again for another
+#   --ec2-public-key FILE       for SSH to the host; none is needed for Session Manager
+#   --private-key-file FILE     the fallback without Systems Manager: the key that workflows use SSH with …
+#   --ec2-host ADDRESS          … the host …
+#   --ec2-host-key FILE         … and its line of known_hosts
+#   --data-bucket NAME          where the data bucket is not called after the rule; with one --environment
+#   --no-attestations           for a private repository below GitHub Enterprise
+#   --repo OWNER/NAME           another repository than the one of this directory
+#
+# AWS_FALLBACK_ACCESS_KEY_ID and AWS_FALLBACK_SECRET_ACCESS_KEY in the environment become the secrets AWS_ACCESS_KEY_ID and
+# AWS_SECRET_ACCESS_KEY: the fallback without OpenID Connect. They have names of their own, so that no key gets there by chance.
+#
+# It can be run as often as you like, and says of each thing whether it changed. Needs gh, logged in as an administrator of the repository, and jq.
+# Exit codes: 0 done; 1 something did not work; 2 wrong usage; 4 gh is not logged in.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+say() { printf '%s\n' "$*"; }
+stop() {
+  local code=$1
+  shift
+  printf 'setup-github: %s\n' "$*" >&2
+  exit "$code"
+}
+
+parse_arguments() {
+  project=aqueduct region='' owner='' outputs='' alert_email='' public_key='' private_key='' ec2_host='' ec2_host_key='' data_bucket='' repo='' attestations=''
+  reviewers=() environments=()
+  while [ $# -gt 0 ]; do
+    if [ "$1" = --no-attestations ]; then
+      attestations=off
+      shift
+      continue
+    fi
+    [ $# -gt 1 ] || stop 2 "$1 wants a value; the head of this script lists the options"
+    case "$1" in
+      --project) project=$2 ;;
+      --region) region=$2 ;;
+      --owner) owner=$2 ;;
+      --outputs) outputs=$2 ;;
+      --environment) environments+=("$2") ;;
+      --alert-email) alert_email=$2 ;;
+      --reviewer) reviewers+=("$2") ;;
+      --ec2-public-key) public_key=$(cat "$2") ;;
+      --private-key-file) private_key=$2 ;;
+      --ec2-host) ec2_host=$2 ;;
+      --ec2-host-key) ec2_host_key=$(cat "$2") ;;
+      --data-bucket) data_bucket=$2 ;;
+      --repo) repo=$2 ;;
+      *) stop 2 "there is no option $1; the head of this script lists them" ;;
+    esac
+    shift 2
+  done
+  [[ $region =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ ]] || stop 2 '--region is wanted, such as eu-central-1'
+  [[ $owner =~ ^[a-z0-9][a-z0-9-]{1,30}$ ]] || stop 2 '--owner is wanted: 2 to 31 small letters, digits and hyphens, as Terraform has it'
+  [[ $project =~ ^[a-z][a-z0-9-]{1,20}[a-z0-9]$ ]] || stop 2 '--project has to be 3 to 22 small letters, digits and hyphens'
+  if [ -n "$private_key" ] && [ ! -r "$private_key" ]; then stop 2 "$private_key cannot be read"; fi
+}
+
+find_repository() {
+  local program
+  for program in gh jq; do command -v "$program" >/dev/null || stop 1 "$program is missing; please install it"; done
+  gh auth status >/dev/null 2>&1 || stop 4 'gh is not logged in: gh auth login'
+  repo=${repo:-$(gh repo view --json nameWithOwner --jq .nameWithOwner)}
+}
+
+find_outputs() {
+  if [ -n "$outputs" ]; then
+    outputs=$(cat "$outputs")
+  else
+    outputs=$("${TERRAFORM:-terraform}" -chdir="$root/infra/stacks/github" output -json)
+  fi
+  jq -e '.role_arns.value | length > 0' <<<"$outputs" >/dev/null 2>&1 \
+    || stop 1 'there are no roles in the outputs; apply infra/stacks/github first (its README says how)'
+  if [ ${#environments[@]} = 0 ]; then mapfile -t environments < <(jq -r '.role_arns.value | keys[]' <<<"$outputs"); fi
+  if [ -n "$data_bucket" ] && [ ${#environments[@]} != 1 ]; then stop 2 '--data-bucket goes with one --environment'; fi
+}
+
+output_of() { # ENVIRONMENT KIND
+  jq -er --arg name "$1" --arg kind "$2" '.role_arns.value[$name][$kind]' <<<"$outputs" || stop 1 "the outputs have no role $2 of $1"
+}
+
+# --- variables and secrets; WHERE is an environment, or empty for the repository ---
+
+where() { if [ -n "$1" ]; then printf '%s' "$1"; else printf 'repository'; fi; }
+
+variable() { # WHERE NAME VALUE
+  local scope=() before
+  [ -n "$3" ] || return 0
+  if [ -n "$1" ]; then scope=(--env "$1"); fi
+  before=$(gh variable list --repo "$repo" "${scope[@]}" --json name,value | jq -r --arg name "$2" '.[] | select(.name == $name) | .value')
+  if [ "$before" = "$3" ]; then
+    say "$(where "$1"): $2 is $3, as it is"
+  else
+    gh variable set "$2" --repo "$repo" "${scope[@]}" --body "$3" </dev/null
+    say "$(where "$1"): $2 set to $3${before:+ (was $before)}"
+  fi
+}
+
+secret() { # WHERE NAME, its value on stdin: an argument would show in the list of processes
+  gh secret set "$2" --repo "$repo" --env "$1"
+  say "$1: secret $2 set"
+}
+
+# --- environments ---
+
+# Reviewers by number, as JSON.
+reviewer_ids() {
+  local login
+  for login in "${reviewers[@]}"; do gh api "users/$login" --jq .id </dev/null; done | jq -s '[.[] | {type: "User", id: .}]'
+}
+
+make_environment() { # NAME REVIEWERS
+  local rules
+  rules=$(jq -nc --argjson reviewers "$2" '{reviewers: $reviewers, deployment_branch_policy: {protected_branches: false, custom_branch_policies: true}}')
+  if put_environment "$1" "$rules"; then return; fi
+  if [ "$2" != '[]' ]; then
+    say "$1: GitHub does not take reviewers here: private repositories below Enterprise have none. What takes their place is a typed name, a role of its own and the rule for branches: docs/ci-cd.md"
+    if put_environment "$1" "$(jq -c 'del(.reviewers)' <<<"$rules")"; then return; fi
+  fi
+  say "$1: GitHub does not take a rule for branches, either; whoever may push to a branch may use this environment. docs/ci-cd.md says what that means"
+  put_environment "$1" '{}' || stop 1 "the environment $1 could not be made; is gh logged in as an administrator of $repo?"
+  has_rules=false
+}
+
+put_environment() { # NAME JSON
+  gh api --method PUT "repos/$repo/environments/$1" --input - <<<"$2" >/dev/null 2>&1
+}
+
+allow() { # ENVIRONMENT TYPE PATTERN
+  if gh api "repos/$repo/environments/$1/deployment-branch-policies" --jq '.branch_policies[].name' </dev/null | grep -qxF -- "$3"; then
+    say "$1: usable from $3, as it is"
+  else
+    jq -nc --arg name "$3" --arg type "$2" '{name: $name, type: $type}' \
+      | gh api --method POST "repos/$repo/environments/$1/deployment-branch-policies" --input - >/dev/null
+    say "$1: usable from $3"
+  fi
+}
+
+set_up_environment() { # NAME
+  local name=$1 approving='[]' boundary kind
+  boundary=$(jq -r --arg name "$name" '.permissions_boundary_arns.value[$name] // ""' <<<"$outputs")
+  if [ "$name" != dev ]; then approving=$(reviewer_ids); fi
+
+  has_rules=true
+  make_environment "$name" "$approving"
+  if [ "$has_rules" = true ]; then
+    allow "$name" branch main
+    if [ "$name" != dev ]; then allow "$name" tag 'v*'; fi # releases
+  fi
+  # Plans come before an approval, so they have an environment without one.
+  has_rules=true
+  make_environment "$name-plan" '[]'
+  if [ "$has_rules" = true ]; then
+    allow "$name-plan" branch main
+    # Only dev is planned from pull requests: whoever may push a branch may write what runs there, with a role that reads.
+    if [ "$name" = dev ]; then allow "$name-plan" branch 'refs/pull/*/merge'; fi
+  fi
+
+  for kind in apply deploy upload; do variable "$name" "AWS_ROLE_${kind^^}" "$(output_of "$name" "$kind")"; done
+  variable "$name-plan" AWS_ROLE_PLAN "$(output_of "$name" plan)"
+  for kind in "$name" "$name-plan"; do
+    variable "$kind" PERMISSIONS_BOUNDARY_ARN "$boundary"
+    variable "$kind" DATA_BUCKET_NAME "$data_bucket"
+    if [ -n "${AWS_FALLBACK_ACCESS_KEY_ID:-}" ]; then
+      printf '%s' "$AWS_FALLBACK_ACCESS_KEY_ID" | secret "$kind" AWS_ACCESS_KEY_ID
+      printf '%s' "${AWS_FALLBACK_SECRET_ACCESS_KEY:?goes with AWS_FALLBACK_ACCESS_KEY_ID}" | secret "$kind" AWS_SECRET_ACCESS_KEY
+    fi
+  done
+  variable "$name" EC2_HOST "$ec2_host"
+  variable "$name" EC2_HOST_KEY "$ec2_host_key"
+  if [ -n "$private_key" ]; then secret "$name" EC2_PRIVATE_KEY <"$private_key"; fi
+}
+
+main() {
+  local name
+  parse_arguments "$@"
+  find_repository
+  find_outputs
+  say "setting up $repo for ${environments[*]}"
+  variable '' PROJECT_NAME "$project"
+  variable '' AWS_REGION "$region"
+  variable '' OWNER "$owner"
+  variable '' ALERT_EMAIL "$alert_email"
+  variable '' EC2_PUBLIC_KEY "$public_key"
+  variable '' ATTESTATIONS "$attestations"
+  # For the nightly look at drift.
+  variable '' ENVIRONMENTS "$(printf '%s\n' "${environments[@]}" | jq -Rnc '[inputs]')"
+  for name in "${environments[@]}"; do set_up_environment "$name"; done
+  say 'Next: Actions → Create all the AWS infrastructure → Run workflow'
+}
+
+main "$@"
