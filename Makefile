@@ -28,7 +28,7 @@ chaos: test-tools ## the long version of the chaos tests, 25 minutes: 400 random
 	  OUTAGE_SECONDS=$${OUTAGE_SECONDS:-300} SOAK_SECONDS=$${SOAK_SECONDS:-1800} \
 	  $(CARGO) test --release --locked -p log-shipper --test it -- kill doubles model rotated memory --nocapture --test-threads 1
 
-check: lint ## the quick part of `make test`: format, clippy, unit tests
+check: lint workflows ## the quick part of `make test`: format, clippy, workflows, unit tests
 	$(CARGO) test --release --workspace --locked --lib --bins
 
 check-docs: ## run the commands of README and guide, follow the links of all documents
