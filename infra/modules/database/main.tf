@@ -32,7 +32,7 @@ resource "aws_vpc_security_group_ingress_rule" "clients" {
 
 # RDS would make these groups itself, and keep events for ever.
 resource "aws_cloudwatch_log_group" "database" {
-  #checkov:skip=CKV_AWS_158: encrypted by CloudWatch Logs' own key; the parameter group keeps cell values out of the log
+  #checkov:skip=CKV_AWS_158: encrypted by CloudWatch Logs' own key; the parameter group keeps rows and parameters out of the log, see parameters.tf for what remains
   #checkov:skip=CKV_AWS_338: retention is the environment's decision, a year in prod
   for_each = toset(["postgresql", "upgrade"])
 
