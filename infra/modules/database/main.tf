@@ -48,7 +48,7 @@ resource "aws_db_instance" "this" {
   #checkov:skip=CKV_AWS_157: multi_az is the environment's decision, on in prod
   #checkov:skip=CKV_AWS_161: logins come from Secrets Manager; IAM logins would be a second door
   #checkov:skip=CKV_AWS_293: deletion_protection is on by default and lifted by a separate apply before a destroy
-  #checkov:skip=CKV_AWS_354: Performance Insights under AWS's own key; it shows statements without values
+  #checkov:skip=CKV_AWS_354: Performance Insights under AWS's own key; it shows statements, and those of loads carry no values
   #checkov:skip=CKV2_AWS_69: rds.force_ssl is set in parameters.tf, in a dynamic block that checkov does not read; a test does
   identifier = var.name
 
