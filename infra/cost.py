@@ -11,6 +11,7 @@ which day they are and where each comes from. A setting whose price is not in th
 
 import argparse
 import json
+import math
 import pathlib
 import re
 import sys
@@ -108,6 +109,11 @@ def estimate(settings, prices):
     if settings["flow_logs"]:
         add(f"flow logs, {assumed['flow_logs_gb']} GB in", assumed["flow_logs_gb"], unit("logs_gb"))
     add(f"S3, {assumed['s3_gb']} GB", assumed["s3_gb"], unit("s3_gb"))
+
+    # The timer looks each minute, and S3 tells 1,000 keys at a time: this grows with what lies below a pipeline's prefix.
+    pages = max(1, math.ceil(assumed["keys_below_a_pipeline"] / 1000))
+    lists = hours / 24 * assumed["runs_a_day"] * assumed["pipelines"] * pages
+    add(f"S3, {lists:,.0f} lists of keys", lists / 1000, unit("s3_list_1000"))
 
     # A metric costs only the hours in which it has values: those of a pipeline, the hours with loads.
     metrics = assumed["host_metrics"] + assumed["load_metrics"]

@@ -39,8 +39,18 @@ class Reading(unittest.TestCase):
 
 
 class Estimating(unittest.TestCase):
-    def test_the_smallest_environment_costs_about_26(self):
-        self.assertAlmostEqual(total("dev"), 26, delta=2.5)
+    def test_the_smallest_environment_costs_about_28(self):
+        self.assertAlmostEqual(total("dev"), 28, delta=1)
+
+    def test_looking_for_objects_each_minute_grows_with_their_number(self):
+        def lists(keys, pipelines):
+            prices = PRICES | {"assumed": PRICES["assumed"] | {"keys_below_a_pipeline": keys, "pipelines": pipelines}}
+            return [line.usd for line in cost.estimate(cost.settings_of("dev"), prices) if "lists of keys" in line.what]
+
+        self.assertEqual(lists(0, 3), [0.66])
+        self.assertEqual(lists(1000, 3), [0.66])
+        self.assertEqual(lists(1001, 1), [0.44])
+        self.assertEqual(lists(100_000, 1), [21.90])
 
     def test_what_is_switched_on_is_counted(self):
         self.assertAlmostEqual(total("dev", "nat_gateway=true") - total("dev"), 32.85, places=2)

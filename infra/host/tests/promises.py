@@ -186,6 +186,24 @@ def user_data_is_small(world):
         check(secret not in text, "a secret")
 
 
+@promise("the AWS CLI's snap is installed once snapd is ready, tried again when it fails, and given up in the end")
+def snap_is_tried_again(world):
+    function = re.search(r"^install_snap\(\) \{\n.*?^\}\n", world.user_data(), re.M | re.S)[0]
+    calls = world.directory / "snap-calls"
+    for failures, code, installs in [(0, 0, 1), (2, 0, 3), (99, 1, 60)]:
+        calls.write_text("")
+        script = f"""set -euo pipefail
+            timeout() {{ shift; "$@"; }}
+            sleep() {{ :; }}
+            snap() {{ echo "$*" >>{calls}; [ "$1" = wait ] || [ "$(grep -c ^install {calls})" -gt {failures} ]; }}
+            {function}
+            install_snap aws-cli --classic"""
+        done = subprocess.run(["bash", "-c", script], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        check(done.returncode == code, f"{done.returncode} after {failures} failures: {done.stdout}")
+        got = calls.read_text().splitlines()
+        check(got == ["wait system seed.loaded", "install aws-cli --classic"] * installs, "\n".join(got))
+
+
 @promise("the bundle of RDS holds what etl-runner verifies with, and no certificate expires within a year", aside=True)
 def bundle_is_valid(world):
     bundle = (HOST / "rds-ca-bundle.pem").read_text()
@@ -242,6 +260,7 @@ def a_wrong_key_is_refused(world):
     check_has(done.stdout, "apt-get update did not work (try 1 of 60)", f"is {world.docker.fingerprint} and not 0000")
     check(re.fullmatch(rf"{INSTANCE} \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ failed: install, docker \(exit 1\); .*", world.ready()),
           world.ready())
+    check_has(world.ready(), f"get-console-output --latest --output text --instance-id {INSTANCE}")
     check(not world.root.file("/usr/bin/docker").exists(), "Docker is there all the same")
     check_has(world.root.file("/var/log/aqueduct/user-data.log").read_text(), "failed", "user-data: ends with 1")
 

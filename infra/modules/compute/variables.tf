@@ -31,9 +31,9 @@ variable "instance_type" {
 }
 
 variable "cpu_credits" {
-  description = "What a burstable host does without credits: standard slows down, unlimited goes on and is billed for it."
+  description = "What a burstable host does without credits: unlimited goes on and is billed for what a day's credits do not pay; standard slows down, at the first boot too, because a new host of these families has none."
   type        = string
-  default     = "standard"
+  default     = "unlimited"
 
   validation {
     condition     = contains(["standard", "unlimited"], var.cpu_credits)

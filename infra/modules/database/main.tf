@@ -32,7 +32,7 @@ resource "aws_vpc_security_group_ingress_rule" "clients" {
 
 # RDS would make these groups itself, and keep events for ever.
 resource "aws_cloudwatch_log_group" "database" {
-  #checkov:skip=CKV_AWS_158: encrypted by CloudWatch Logs' own key; the parameter group keeps cell values out of the log
+  #checkov:skip=CKV_AWS_158: encrypted by CloudWatch Logs' own key; the parameter group keeps rows and parameters out of the log, see parameters.tf for what remains
   #checkov:skip=CKV_AWS_338: retention is the environment's decision, a year in prod
   for_each = toset(["postgresql", "upgrade"])
 
@@ -48,7 +48,7 @@ resource "aws_db_instance" "this" {
   #checkov:skip=CKV_AWS_157: multi_az is the environment's decision, on in prod
   #checkov:skip=CKV_AWS_161: logins come from Secrets Manager; IAM logins would be a second door
   #checkov:skip=CKV_AWS_293: deletion_protection is on by default and lifted by a separate apply before a destroy
-  #checkov:skip=CKV_AWS_354: Performance Insights under AWS's own key; it shows statements without values
+  #checkov:skip=CKV_AWS_354: Performance Insights under AWS's own key; it shows statements, and those of loads carry no values
   #checkov:skip=CKV2_AWS_69: rds.force_ssl is set in parameters.tf, in a dynamic block that checkov does not read; a test does
   identifier = var.name
 

@@ -24,8 +24,9 @@ locals {
     "log_min_duration_statement" = "10000"
     "log_lock_waits"             = "1"
 
-    # … but never a value of a cell: terse leaves out DETAIL and CONTEXT, which quote rows; 0 leaves out bound
-    # parameters (of errors they are left out by default).
+    # … but no whole rows: terse leaves out DETAIL and CONTEXT, which quote them; 0 leaves out bound parameters (of errors
+    # they are left out by default). What remains are single values: a message can quote one (invalid input syntax for type
+    # integer: "12a"), and a slow or failed statement that somebody types stands there with the literals in it.
     # log_statement stays off: with ddl, "alter role … password" would stand there in clear.
     "log_error_verbosity"      = "terse"
     "log_parameter_max_length" = "0"
@@ -33,11 +34,11 @@ locals {
 }
 
 resource "aws_db_parameter_group" "this" {
-  #checkov:skip=CKV2_AWS_30: log_statement would write the passwords of alter role into the log
+  #checkov:skip=CKV2_AWS_30: log_statement would write every statement, and the passwords of alter role, into the log
   # The family is in the name, and the new group is there before the old one goes: a major upgrade needs both.
   name        = "${var.name}-postgres${var.major_version}"
   family      = "postgres${var.major_version}"
-  description = "Bulk loads over TLS, no values in logs"
+  description = "Bulk loads over TLS, terse logs"
 
   dynamic "parameter" {
     for_each = local.parameters

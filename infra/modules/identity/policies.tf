@@ -21,7 +21,8 @@ locals {
     "${local.arn}:iam::${local.account}:instance-profile/${local.prefix[name]}-*",
   ] }
   database = { for name in keys(var.environments) : name => [
-    for kind in ["db", "pg", "subgrp", "snapshot"] : "${local.arn}:rds:${local.region}:${local.account}:${kind}:${local.prefix[name]}*"
+    # RDS calls the snapshots that it takes by itself rds:NAME-….
+    for kind in ["db:", "pg:", "subgrp:", "snapshot:", "snapshot:rds:"] : "${local.arn}:rds:${local.region}:${local.account}:${kind}${local.prefix[name]}${kind == "snapshot:rds:" ? "-" : ""}*"
   ] }
   messaging = { for name in keys(var.environments) : name => [
     for service in ["sns", "sqs"] : "${local.arn}:${service}:${local.region}:${local.account}:${local.prefix[name]}-*"
@@ -107,38 +108,71 @@ locals {
       Effect = "Allow"
       Action = [
         "rds:ListTagsForResource", "logs:ListTagsForResource", "cloudwatch:ListTagsForResource", "cloudwatch:GetDashboard",
-        "sns:GetTopicAttributes", "sns:GetSubscriptionAttributes", "sns:ListTagsForResource", "sqs:GetQueueAttributes",
+        "sns:GetTopicAttributes", "sns:ListTagsForResource", "sqs:GetQueueAttributes",
         "sqs:GetQueueUrl", "sqs:ListQueueTags", "budgets:ViewBudget", "budgets:ListTagsForResource",
       ]
       Resource = concat(local.database[name], local.log_groups[name], local.messaging[name], local.watching[name], [local.budget[name]])
+    },
+    # SNS decides about topics by name, about subscriptions not at all.
+    {
+      Sid      = "ReadSubscriptionsTakesNoResource"
+      Effect   = "Allow"
+      Action   = ["sns:GetSubscriptionAttributes"]
+      Resource = "*"
     },
   ] }
 
   # --- apply ---
 
   network = { for name in keys(var.environments) : name => [
-    # EC2 names its resources by numbers that are not known before. So: these actions, in this region, and never on what
-    # carries another environment's tag.
+    # EC2 names its resources by numbers that are not known before. So: what makes something, in this region; what changes or
+    # deletes something, on what carries this environment's tag; and nothing on what carries another environment's.
+    #
+    # Revoking is among the first: the default security group of a VPC, and the rule that AWS puts into every new group, have
+    # no tag when Terraform takes them away.
     {
-      Sid    = "NetworkAndHostTakesNoResource"
+      Sid    = "MakeNetworkAndHostTakesNoResource"
       Effect = "Allow"
       Action = [
-        "ec2:CreateVpc", "ec2:DeleteVpc", "ec2:ModifyVpcAttribute", "ec2:CreateSubnet", "ec2:DeleteSubnet", "ec2:ModifySubnetAttribute",
-        "ec2:CreateInternetGateway", "ec2:DeleteInternetGateway", "ec2:AttachInternetGateway", "ec2:DetachInternetGateway",
-        "ec2:CreateRouteTable", "ec2:DeleteRouteTable", "ec2:AssociateRouteTable", "ec2:DisassociateRouteTable",
-        "ec2:CreateRoute", "ec2:DeleteRoute", "ec2:ReplaceRoute",
-        "ec2:CreateVpcEndpoint", "ec2:ModifyVpcEndpoint", "ec2:DeleteVpcEndpoints",
-        "ec2:AllocateAddress", "ec2:ReleaseAddress", "ec2:AssociateAddress", "ec2:DisassociateAddress",
-        "ec2:CreateNatGateway", "ec2:DeleteNatGateway", "ec2:CreateFlowLogs", "ec2:DeleteFlowLogs",
-        "ec2:CreateSecurityGroup", "ec2:DeleteSecurityGroup", "ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress",
+        "ec2:CreateVpc", "ec2:CreateSubnet", "ec2:CreateInternetGateway", "ec2:CreateRouteTable", "ec2:CreateRoute", "ec2:CreateVpcEndpoint",
+        "ec2:AllocateAddress", "ec2:AssociateAddress", "ec2:DisassociateAddress", "ec2:CreateNatGateway", "ec2:CreateFlowLogs",
+        "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress",
         "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress", "ec2:ModifySecurityGroupRules",
-        "ec2:ImportKeyPair", "ec2:DeleteKeyPair", "ec2:RunInstances", "ec2:TerminateInstances", "ec2:StartInstances", "ec2:StopInstances",
-        "ec2:ModifyInstanceAttribute", "ec2:ModifyInstanceMetadataOptions", "ec2:ModifyInstanceCreditSpecification", "ec2:ModifyVolume",
-        "ec2:AssociateIamInstanceProfile", "ec2:DisassociateIamInstanceProfile", "ec2:ReplaceIamInstanceProfileAssociation",
-        "ec2:CreateTags", "ec2:DeleteTags",
+        "ec2:ImportKeyPair", "ec2:RunInstances",
       ]
       Resource  = "*"
       Condition = { StringEquals = { "aws:RequestedRegion" = local.region } }
+    },
+    {
+      Sid    = "ChangeAndDeleteByTag"
+      Effect = "Allow"
+      Action = [
+        "ec2:DeleteVpc", "ec2:ModifyVpcAttribute", "ec2:DeleteSubnet", "ec2:ModifySubnetAttribute",
+        "ec2:DeleteInternetGateway", "ec2:AttachInternetGateway", "ec2:DetachInternetGateway",
+        "ec2:DeleteRouteTable", "ec2:AssociateRouteTable", "ec2:DisassociateRouteTable", "ec2:DeleteRoute", "ec2:ReplaceRoute",
+        "ec2:ModifyVpcEndpoint", "ec2:DeleteVpcEndpoints", "ec2:ReleaseAddress", "ec2:DeleteNatGateway", "ec2:DeleteFlowLogs",
+        "ec2:DeleteSecurityGroup", "ec2:DeleteKeyPair", "ec2:TerminateInstances", "ec2:StartInstances", "ec2:StopInstances",
+        "ec2:ModifyInstanceAttribute", "ec2:ModifyInstanceMetadataOptions", "ec2:ModifyInstanceCreditSpecification", "ec2:ModifyVolume",
+        "ec2:AssociateIamInstanceProfile", "ec2:DisassociateIamInstanceProfile", "ec2:ReplaceIamInstanceProfileAssociation",
+        "ec2:GetConsoleOutput", "ec2:CreateTags", "ec2:DeleteTags",
+      ]
+      Resource  = "${local.arn}:ec2:${local.region}:${local.account}:*/*"
+      Condition = { StringEquals = { "aws:ResourceTag/environment" = name } }
+    },
+    # Else whoever can tag an instance could tag a stranger's first and delete it then.
+    {
+      Sid       = "TagWhatIsBeingMade"
+      Effect    = "Allow"
+      Action    = ["ec2:CreateTags"]
+      Resource  = "${local.arn}:ec2:${local.region}:${local.account}:*/*"
+      Condition = { Null = { "ec2:CreateAction" = "false" } }
+    },
+    # Both are there before Terraform tags them: the default group, and the disk that comes with an instance.
+    {
+      Sid      = "TagWhatIsAdopted"
+      Effect   = "Allow"
+      Action   = ["ec2:CreateTags"]
+      Resource = [for kind in ["security-group", "volume"] : "${local.arn}:ec2:${local.region}:${local.account}:${kind}/*"]
     },
     {
       Sid      = "NothingOfAnotherEnvironment"
@@ -165,7 +199,7 @@ locals {
       Action = [
         "s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration",
         "s3:PutBucketPublicAccessBlock", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketTagging",
-        "s3:PutBucketNotification", "s3:ListBucketVersions", "s3:TagResource", "s3:UntagResource",
+        "s3:PutBucketNotification", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads", "s3:TagResource", "s3:UntagResource",
       ]
       Resource = values(local.buckets[name])
     },
@@ -179,7 +213,7 @@ locals {
     {
       Sid      = "EmptyBuckets"
       Effect   = "Allow"
-      Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+      Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"]
       Resource = [for bucket in values(local.buckets[name]) : "${bucket}/*"]
     },
     {
@@ -239,10 +273,25 @@ locals {
       Sid    = "WriteMessaging"
       Effect = "Allow"
       Action = [
-        "sns:CreateTopic", "sns:DeleteTopic", "sns:SetTopicAttributes", "sns:Subscribe", "sns:Unsubscribe", "sns:SetSubscriptionAttributes",
+        "sns:CreateTopic", "sns:DeleteTopic", "sns:SetTopicAttributes", "sns:Subscribe",
         "sns:TagResource", "sns:UntagResource", "sqs:CreateQueue", "sqs:DeleteQueue", "sqs:SetQueueAttributes", "sqs:TagQueue", "sqs:UntagQueue",
       ]
       Resource = local.messaging[name]
+    },
+    # SNS decides about topics by name, about subscriptions not at all. Making one is bound to the topic, above.
+    {
+      Sid       = "WriteSubscriptionsTakesNoResource"
+      Effect    = "Allow"
+      Action    = ["sns:SetSubscriptionAttributes", "sns:Unsubscribe"]
+      Resource  = "*"
+      Condition = { StringEquals = { "aws:RequestedRegion" = local.region } }
+    },
+    # After a teardown: what of the environment is still there, by its tags. It tells names and tags, nothing else.
+    {
+      Sid      = "FindLeftoversTakesNoResource"
+      Effect   = "Allow"
+      Action   = ["tag:GetResources"]
+      Resource = "*"
     },
   ] }
 
@@ -320,14 +369,14 @@ locals {
     {
       Sid       = "OnThisEnvironmentsHost"
       Effect    = "Allow"
-      Action    = ["ssm:SendCommand"]
+      Action    = ["ssm:SendCommand", "ec2:GetConsoleOutput"] # the console has the log of a first boot that failed
       Resource  = "${local.arn}:ec2:${local.region}:${local.account}:instance/*"
       Condition = { StringEquals = { "aws:ResourceTag/project" = var.project, "aws:ResourceTag/environment" = name } }
     },
     {
       Sid      = "FollowCommandsTakesNoResource"
       Effect   = "Allow"
-      Action   = ["ssm:GetCommandInvocation", "ssm:ListCommandInvocations", "ssm:DescribeInstanceInformation", "ec2:DescribeInstances"]
+      Action   = ["ssm:GetCommandInvocation", "ssm:ListCommandInvocations", "ssm:CancelCommand", "ssm:DescribeInstanceInformation", "ec2:DescribeInstances"]
       Resource = "*"
     },
   ] }
@@ -373,12 +422,20 @@ locals {
       Action   = ["s3:ListBucket", "s3:GetObject", "s3:GetObjectVersion"]
       Resource = flatten([for bucket in values(local.buckets[name]) : [bucket, "${bucket}/*"]])
     },
-    # The master's secret has a name that only RDS knows; the setup role's own policy names it in full.
     {
       Sid      = "ReadLogins"
       Effect   = "Allow"
       Action   = ["secretsmanager:GetSecretValue"]
-      Resource = [local.secrets[name], "${local.arn}:secretsmanager:${local.region}:${local.account}:secret:rds!db-*"]
+      Resource = local.secrets[name]
+    },
+    # The master's secret has a name that only RDS knows, but RDS writes the instance that it belongs to into a tag of it, which
+    # nobody else can set. The setup role's own policy names the secret in full.
+    {
+      Sid       = "ReadMasterOfThisEnvironment"
+      Effect    = "Allow"
+      Action    = ["secretsmanager:GetSecretValue"]
+      Resource  = "${local.arn}:secretsmanager:${local.region}:${local.account}:secret:rds!db-*"
+      Condition = { StringEquals = { "aws:ResourceTag/aws:rds:primaryDBInstanceArn" = "${local.arn}:rds:${local.region}:${local.account}:db:${local.prefix[name]}" } }
     },
     {
       Sid      = "Parameters"
@@ -389,8 +446,15 @@ locals {
     {
       Sid      = "WriteLogs"
       Effect   = "Allow"
-      Action   = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
       Resource = "${local.arn}:logs:${local.region}:${local.account}:log-group:/${var.project}/${name}/*"
+    },
+    # VPC flow logs look at all groups before they write into theirs.
+    {
+      Sid      = "LookForLogGroups"
+      Effect   = "Allow"
+      Action   = ["logs:DescribeLogGroups", "logs:DescribeLogStreams"]
+      Resource = "*"
     },
     {
       Sid      = "WorkOnQueues"

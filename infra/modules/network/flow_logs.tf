@@ -36,6 +36,7 @@ resource "aws_iam_role" "flow" {
 }
 
 resource "aws_iam_role_policy" "flow" {
+  #checkov:skip=CKV_AWS_355: two actions that look at names have no resource: the service asks for all groups
   count = local.flow_logs ? 1 : 0
 
   name = "write-flow-logs"
@@ -43,12 +44,21 @@ resource "aws_iam_role_policy" "flow" {
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Sid      = "WriteOwnGroup"
-      Effect   = "Allow"
-      Action   = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
-      Resource = "${aws_cloudwatch_log_group.flow[0].arn}:*"
-    }]
+    Statement = [
+      {
+        Sid      = "WriteOwnGroup"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = "${aws_cloudwatch_log_group.flow[0].arn}:*"
+      },
+      # The service looks at all groups before it writes into this one. It sees names, no events.
+      {
+        Sid      = "LookForGroups"
+        Effect   = "Allow"
+        Action   = ["logs:DescribeLogGroups", "logs:DescribeLogStreams"]
+        Resource = "*"
+      },
+    ]
   })
 }
 

@@ -1,5 +1,5 @@
 # At most ten alarms without the watcher, which is what AWS gives for free. Each says what a missing value means: silence
-# of the host or of the database is an alarm, silence of loads is not.
+# of the host or of the database is an alarm, silence of loads is not. Silence of log-shipper is told when it begins.
 
 locals {
   metric_alarms = merge(
@@ -11,13 +11,15 @@ locals {
         missing     = "breaching" # a host that says nothing is gone
       }
       host-memory = {
-        description = "Little memory is left on the host, or log-shipper no longer sends its metrics: logs may not arrive either."
+        description = "ALARM: little memory is left on the host. INSUFFICIENT_DATA: log-shipper no longer sends its metrics, so logs may not arrive either."
         namespace   = "CWAgent", metric = "mem_used_percent", statistic = "Average", dimensions = { InstanceId = var.host.instance_id }
         period      = 300, periods = 3, comparison = "GreaterThanThreshold", threshold = 90
-        missing     = "breaching" # sent each minute: this is log-shipper's sign of life, too
+        # Sent each minute: this is log-shipper's sign of life, too. A new environment has none before its first release, and
+        # begins without data, which tells nobody; once values came, their end does.
+        missing = "missing", silence = true
       }
       load-failed = {
-        description = "A load failed: etl-runner loads --state failed, on the host, names the object and the reason."
+        description = "A load failed and does not pass by itself: etl-runner loads --state failed, on the host, names the object and the reason."
         namespace   = local.namespace, metric = "LoadsFailed", statistic = "Sum", dimensions = {}
         period      = 300, periods = 1, comparison = "GreaterThanOrEqualToThreshold", threshold = 1
         missing     = "notBreaching" # no load, no failure
@@ -35,10 +37,11 @@ locals {
         missing     = "notBreaching"
       }
       database-storage = {
-        description = "Less than 15 % of the database's storage is free and it has not grown by itself: look at its ceiling. Also when RDS says nothing for a quarter of an hour."
+        description = "The database's storage is nearly used up and has not grown by itself: it is at its ceiling, or grew within the last six hours. At the ceiling nothing else comes before the database stops: raise it now. Also when RDS says nothing for 20 minutes."
         namespace   = "AWS/RDS", metric = "FreeStorageSpace", statistic = "Minimum", dimensions = { DBInstanceIdentifier = var.database.identifier }
-        period      = 300, periods = 3, comparison = "LessThanThreshold", threshold = floor(var.database.storage_gb * 0.15 * 1024 * 1024 * 1024)
-        missing     = "breaching" # a database that says nothing is gone
+        # RDS enlarges it below 10 % of what it has at that time: 8 % of the first size is below that before and after each growth.
+        period  = 300, periods = 4, comparison = "LessThanThreshold", threshold = floor(var.database.storage_gb * 0.08 * 1024 * 1024 * 1024)
+        missing = "breaching" # a database that says nothing is gone
       }
       database-connections = {
         description = "More connections than usual for the class: each run takes one, so something else is connected."
@@ -47,20 +50,29 @@ locals {
         missing     = "missing" # database-storage tells of a database that is gone
       }
     },
-    var.host.burstable ? {
+    # A balance begins at 0, and is 0 after each long load: low is news only when it stays so.
+    var.host.burstable && var.host.unlimited ? {
       host-cpu-credits = {
-        description = "The host has used up its CPU credits and slows down to its base: loads take longer. Take a larger type if it stays so."
-        namespace   = "AWS/EC2", metric = "CPUCreditBalance", statistic = "Minimum", dimensions = { InstanceId = var.host.instance_id }
-        period      = 300, periods = 3, comparison = "LessThanThreshold", threshold = 10
+        description = "The host uses more CPU than a day's credits pay for: the rest is billed. Take a larger type if it stays so."
+        namespace   = "AWS/EC2", metric = "CPUSurplusCreditsCharged", statistic = "Maximum", dimensions = { InstanceId = var.host.instance_id }
+        period      = 300, periods = 3, comparison = "GreaterThanThreshold", threshold = 0
         missing     = "missing" # host-status tells of a host that is gone
+      }
+    } : {},
+    var.host.burstable && !var.host.unlimited ? {
+      host-cpu-credits = {
+        description = "The host has had no CPU credits for hours and runs at its base: loads take longer. Take a larger type, or cpu_credits = unlimited, if it stays so."
+        namespace   = "AWS/EC2", metric = "CPUCreditBalance", statistic = "Maximum", dimensions = { InstanceId = var.host.instance_id }
+        period      = 3600, periods = 4, comparison = "LessThanThreshold", threshold = 10
+        missing     = "missing"
       }
     } : {},
     var.database.burstable ? {
       # RDS runs burstable classes unlimited: what goes on without credits is billed, not slowed down.
       database-cpu-credits = {
-        description = "The database has used up its CPU credits: further CPU time is billed. Take a larger class if it stays so."
-        namespace   = "AWS/RDS", metric = "CPUCreditBalance", statistic = "Minimum", dimensions = { DBInstanceIdentifier = var.database.identifier }
-        period      = 300, periods = 3, comparison = "LessThanThreshold", threshold = 10
+        description = "The database has had no CPU credits for hours: further CPU time is billed. Take a larger class if it stays so."
+        namespace   = "AWS/RDS", metric = "CPUCreditBalance", statistic = "Maximum", dimensions = { DBInstanceIdentifier = var.database.identifier }
+        period      = 3600, periods = 4, comparison = "LessThanThreshold", threshold = 10
         missing     = "missing"
       }
     } : {},
@@ -97,6 +109,8 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   treat_missing_data  = each.value.missing
   alarm_actions       = [aws_sns_topic.alerts.arn]
   ok_actions          = [aws_sns_topic.alerts.arn]
+
+  insufficient_data_actions = try(each.value.silence, false) ? [aws_sns_topic.alerts.arn] : []
 }
 
 # By query: the metric also carries device and file system, whose names depend on the instance type and the image.

@@ -49,7 +49,7 @@ locals {
         type = "log", width = 24, height = 6
         properties = {
           title = "Loads by pipeline", region = local.region, view = "table"
-          query = "SOURCE '${local.runners}' | filter ispresent(LoadFailed) | stats count() as loads, sum(LoadFailed) as failed, sum(RecordsRead) as read, sum(Loaded) as loaded, sum(Rejected) as rejected, max(DurationMs) as slowest_ms, latest(@timestamp) as last by Pipeline, Table | sort Pipeline"
+          query = "SOURCE '${local.runners}' | filter ispresent(LoadFailed) | stats count() as loads, sum(LoadFailed) as failed, sum(MayPass) as may_pass, sum(RecordsRead) as read, sum(Loaded) as loaded, sum(Rejected) as rejected, max(DurationMs) as slowest_ms, latest(@timestamp) as last by Pipeline, Table | sort Pipeline"
         }
       },
       {
@@ -81,6 +81,7 @@ locals {
           title = "CPU credits", region = local.region, view = "timeSeries", stat = "Minimum", period = 300
           metrics = [
             concat(["AWS/EC2", "CPUCreditBalance"], local.host),
+            concat(["AWS/EC2", "CPUSurplusCreditsCharged"], local.host),
             concat(["AWS/RDS", "CPUCreditBalance"], local.rds),
           ]
         }

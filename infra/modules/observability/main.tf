@@ -9,7 +9,7 @@ locals {
 }
 
 resource "aws_cloudwatch_log_group" "this" {
-  #checkov:skip=CKV_AWS_158: encrypted by CloudWatch Logs' own key; the programs keep values and secrets out of their lines
+  #checkov:skip=CKV_AWS_158: encrypted by CloudWatch Logs' own key; the programs keep secrets and records out of their lines; a reason can quote one value
   #checkov:skip=CKV_AWS_338: retention is the environment's decision, a year in prod
   for_each = local.log_groups
 

@@ -30,8 +30,8 @@ variable "alert_email" {
 }
 
 variable "host" {
-  description = "The host that is watched, and whether it lives on CPU credits."
-  type        = object({ instance_id = string, burstable = bool })
+  description = "The host that is watched, whether it lives on CPU credits, and whether it goes on without them and is billed."
+  type        = object({ instance_id = string, burstable = bool, unlimited = optional(bool, true) })
 }
 
 variable "database" {

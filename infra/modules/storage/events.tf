@@ -96,6 +96,25 @@ resource "aws_sqs_queue_policy" "objects" {
   })
 }
 
+# Nobody may send here by a policy: SQS moves dead letters by the queue's own right.
+resource "aws_sqs_queue_policy" "dead" {
+  for_each = local.watched
+
+  queue_url = aws_sqs_queue.dead[each.key].id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "DenyWithoutTls"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "sqs:*"
+      Resource  = aws_sqs_queue.dead[each.key].arn
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    }]
+  })
+}
+
 resource "aws_sns_topic_subscription" "queue" {
   for_each = local.watched
 

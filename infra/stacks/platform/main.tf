@@ -100,6 +100,7 @@ module "observability" {
   host = {
     instance_id = module.compute.instance_id
     burstable   = module.compute.burstable
+    unlimited   = var.cpu_credits == "unlimited"
   }
   database = {
     identifier  = module.database.identifier

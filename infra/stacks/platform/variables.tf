@@ -118,9 +118,9 @@ variable "instance_type" {
 }
 
 variable "cpu_credits" {
-  description = "standard: a host without credits slows down. unlimited: it goes on and is billed."
+  description = "unlimited: a host without credits goes on, and what a day's credits do not pay is billed. standard: it slows down, at the first boot too."
   type        = string
-  default     = "standard"
+  default     = "unlimited"
 }
 
 variable "root_volume_gb" {

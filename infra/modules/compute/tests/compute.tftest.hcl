@@ -151,8 +151,8 @@ run "arm64_by_default" {
     error_message = "t4g.micro is arm64, on Ubuntu 26.04."
   }
   assert {
-    condition     = aws_instance.host.credit_specification[0].cpu_credits == "standard"
-    error_message = "A burst is never billed unless somebody wants that."
+    condition     = aws_instance.host.credit_specification[0].cpu_credits == "unlimited"
+    error_message = "A new host has no credits: its first boot must not wait for them."
   }
 }
 

@@ -65,7 +65,8 @@ run "least_privilege" {
   }
   assert {
     condition = toset(flatten([for p in aws_iam_policy.this : [for s in jsondecode(p.policy).Statement : s.Sid if s.Effect == "Allow" && contains(flatten([s.Resource]), "*")]])) == toset([
-    "DescribeTakesNoResource", "NetworkAndHostTakesNoResource", "FollowCommandsTakesNoResource"])
+      "DescribeTakesNoResource", "MakeNetworkAndHostTakesNoResource", "FollowCommandsTakesNoResource", "ReadSubscriptionsTakesNoResource",
+    "WriteSubscriptionsTakesNoResource", "FindLeftoversTakesNoResource"])
     error_message = "Only what takes no resource has none, and its Sid says so."
   }
   # Every resource that has a name carries the name of its environment.
@@ -74,7 +75,8 @@ run "least_privilege" {
       r == "*" || strcontains(r, "-${split("-", key)[0]}-") || strcontains(r, "/${split("-", key)[0]}") || strcontains(r, "-${split("-", key)[0]}/") || endswith(r, "-${split("-", key)[0]}*") || endswith(r, "-${split("-", key)[0]}")
       || contains(["arn:aws:s3:::${var.state_bucket}", "arn:aws:s3:::${var.environments[split("-", key)[0]].data_bucket}", "arn:aws:s3:::${var.environments[split("-", key)[0]].data_bucket}/*",
         "arn:aws:s3:::${var.environments[split("-", key)[0]].data_bucket}/incoming/*", "arn:aws:ssm:eu-central-1::parameter/aws/service/canonical/*",
-        "arn:aws:ssm:eu-central-1::document/AWS-RunShellScript", "arn:aws:ec2:eu-central-1:123456789012:instance/*",
+        "arn:aws:ssm:eu-central-1::document/AWS-RunShellScript", "arn:aws:ec2:eu-central-1:123456789012:instance/*", "arn:aws:ec2:eu-central-1:123456789012:*/*",
+        "arn:aws:ec2:eu-central-1:123456789012:security-group/*", "arn:aws:ec2:eu-central-1:123456789012:volume/*",
         "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!*", "arn:aws:kms:eu-central-1:123456789012:key/*",
     "arn:aws:iam::123456789012:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"], r)]]]))
     error_message = "A role of one environment does not reach into another."
@@ -124,6 +126,37 @@ run "what_each_may_not" {
     && try(s.Condition.StringNotEquals["aws:ResourceTag/environment"], "") == "prod" && try(s.Condition.Null["aws:ResourceTag/environment"], "") == "false"]) == 1
     error_message = "What carries another environment's tag is out of reach."
   }
+  # What has no tag belongs to somebody else.
+  assert {
+    condition = alltrue(flatten([for s in jsondecode(aws_iam_policy.this["prod-network"].policy).Statement : [for a in s.Effect == "Allow" ? flatten([s.Action]) : [] :
+    try(s.Condition.StringEquals["aws:ResourceTag/environment"], "") == "prod" if can(regex("^ec2:(Terminate|Stop|Start|Delete|Release|Detach|Replace|ModifyInstance|ModifyVolume|ModifyVpc|ModifySubnet)", a))]]))
+    error_message = "Only what carries this environment's tag is changed or deleted."
+  }
+  assert {
+    condition = alltrue([for s in jsondecode(aws_iam_policy.this["prod-network"].policy).Statement :
+      s.Effect == "Deny" || !contains(flatten([s.Action]), "ec2:CreateTags") || try(s.Condition.StringEquals["aws:ResourceTag/environment"], "") == "prod" || try(s.Condition.Null["ec2:CreateAction"], "") == "false"
+    || toset(flatten([s.Resource])) == toset(["arn:aws:ec2:eu-central-1:123456789012:security-group/*", "arn:aws:ec2:eu-central-1:123456789012:volume/*"])])
+    error_message = "A stranger's instance cannot be tagged first and deleted then."
+  }
+  assert {
+    condition = alltrue([for key, wanted in {
+      prod-read   = { ReadSubscriptionsTakesNoResource = ["sns:GetSubscriptionAttributes"] }
+      prod-write  = { WriteSubscriptionsTakesNoResource = ["sns:SetSubscriptionAttributes", "sns:Unsubscribe"], FindLeftoversTakesNoResource = ["tag:GetResources"] }
+      prod-deploy = { FollowCommandsTakesNoResource = ["ssm:CancelCommand"] }
+      } : alltrue([for sid, actions in wanted : length(setsubtract(actions, flatten([for s in jsondecode(aws_iam_policy.this[key].policy).Statement : s.Action if s.Sid == sid]))) == 0
+    && length([for s in jsondecode(aws_iam_policy.this[key].policy).Statement : s if s.Sid != sid && length(setintersection(flatten([s.Action]), actions)) > 0]) == 0])])
+    error_message = "What AWS knows no resource for is allowed without one, or it is never allowed."
+  }
+  assert {
+    condition = contains(flatten([for s in jsondecode(aws_iam_policy.this["prod-write"].policy).Statement : s.Resource if s.Sid == "WriteDatabase"]),
+    "arn:aws:rds:eu-central-1:123456789012:snapshot:rds:aqueduct-prod-*")
+    error_message = "A database can be made from a snapshot that RDS took by itself."
+  }
+  assert {
+    condition = length(setsubtract(["s3:ListBucketMultipartUploads", "s3:AbortMultipartUpload"], flatten([for s in jsondecode(aws_iam_policy.this["prod-write"].policy).Statement : s.Action
+    if contains(["WriteBuckets", "EmptyBuckets"], s.Sid)]))) == 0
+    error_message = "A teardown aborts unfinished uploads, too."
+  }
   assert {
     condition = alltrue([for s in jsondecode(aws_iam_policy.this["prod-deploy"].policy).Statement :
       !contains(flatten([s.Action]), "ssm:SendCommand") || try(endswith(s.Resource, "/AWS-RunShellScript"), false)
@@ -150,8 +183,13 @@ run "boundary" {
     error_message = "No role made by apply ever changes roles, objects, databases or instances."
   }
   assert {
-    condition     = [for s in jsondecode(aws_iam_policy.boundary["prod"].policy).Statement : s.Sid if contains(flatten([s.Resource]), "*")] == ["AgentAndMetricsTakesNoResource"]
-    error_message = "Only what takes no resource has none."
+    condition     = [for s in jsondecode(aws_iam_policy.boundary["prod"].policy).Statement : s.Sid if contains(flatten([s.Resource]), "*")] == ["AgentAndMetricsTakesNoResource", "LookForLogGroups"]
+    error_message = "Only what takes no resource has none, and what flow logs look at."
+  }
+  assert {
+    condition = [for s in jsondecode(aws_iam_policy.boundary["prod"].policy).Statement : s.Condition.StringEquals if anytrue([for r in flatten([s.Resource]) : strcontains(r, "rds!")])] == [
+    { "aws:ResourceTag/aws:rds:primaryDBInstanceArn" = "arn:aws:rds:eu-central-1:123456789012:db:aqueduct-prod" }]
+    error_message = "Of the secrets that RDS makes, a role reads that of its own environment's database alone."
   }
 }
 

@@ -73,8 +73,13 @@ run "with_flow_logs_and_nat" {
   }
   assert {
     condition = alltrue([for statement in jsondecode(aws_iam_role_policy.flow[0].policy).Statement :
-    !strcontains(join(" ", flatten([statement.Action])), "*") && statement.Resource != "*"])
-    error_message = "The role names its actions and its one group."
+    !strcontains(join(" ", flatten([statement.Action])), "*") && (statement.Resource != "*" || alltrue([for action in flatten([statement.Action]) : startswith(action, "logs:Describe")]))])
+    error_message = "The role names its actions and its one group, and only looks at others."
+  }
+  assert {
+    condition = length(setsubtract(["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogGroups", "logs:DescribeLogStreams"],
+    flatten([for statement in jsondecode(aws_iam_role_policy.flow[0].policy).Statement : statement.Action]))) == 0
+    error_message = "The four actions that VPC flow logs need."
   }
   assert {
     condition     = aws_iam_role.flow[0].permissions_boundary == var.permissions_boundary_arn

@@ -33,8 +33,13 @@ run "minimal" {
     error_message = "Each alarm tells somebody."
   }
   assert {
-    condition     = alltrue([for name in ["host-status", "host-memory", "database-storage"] : aws_cloudwatch_metric_alarm.this[name].treat_missing_data == "breaching"])
-    error_message = "Silence of host, log-shipper and database is an alarm."
+    condition     = alltrue([for name in ["host-status", "database-storage"] : aws_cloudwatch_metric_alarm.this[name].treat_missing_data == "breaching"])
+    error_message = "Silence of host and database is an alarm."
+  }
+  # Breaching would make every new environment red before its first release.
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["host-memory"].treat_missing_data == "missing" && [for name, a in aws_cloudwatch_metric_alarm.this : name if length(a.insufficient_data_actions) > 0] == ["host-memory"]
+    error_message = "Silence of log-shipper is told when it begins."
   }
   assert {
     condition     = alltrue([for name in ["load-failed", "rejects", "runs-failed"] : aws_cloudwatch_metric_alarm.this[name].treat_missing_data == "notBreaching"])
@@ -45,8 +50,16 @@ run "minimal" {
     error_message = "Credits and connections are watched."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.this["database-storage"].threshold == 3221225472
-    error_message = "15 % of 20 GB."
+    condition     = aws_cloudwatch_metric_alarm.this["database-storage"].threshold == 1717986918 && aws_cloudwatch_metric_alarm.this["database-storage"].period * aws_cloudwatch_metric_alarm.this["database-storage"].evaluation_periods > 900
+    error_message = "8 % of 20 GB, below what RDS begins to grow at, and for longer than it takes to begin."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["host-cpu-credits"].metric_name == "CPUSurplusCreditsCharged" && aws_cloudwatch_metric_alarm.this["host-cpu-credits"].threshold == 0
+    error_message = "A host that goes on without credits is alarmed on when that is billed."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["database-cpu-credits"].period * aws_cloudwatch_metric_alarm.this["database-cpu-credits"].evaluation_periods >= 7200 && aws_cloudwatch_metric_alarm.this["database-cpu-credits"].statistic == "Maximum"
+    error_message = "A new database has no credits yet: they have to be low for hours."
   }
   # An alarm on a metric that nobody emits never rings.
   assert {
@@ -54,7 +67,7 @@ run "minimal" {
     error_message = "Each metric of loads that is alarmed on has its filter."
   }
   assert {
-    condition     = aws_cloudwatch_log_metric_filter.this["LoadsFailed"].pattern == "{ $.LoadFailed = 1 }" && aws_cloudwatch_log_metric_filter.this["RecordsRejected"].metric_transformation[0].value == "$.Rejected"
+    condition     = aws_cloudwatch_log_metric_filter.this["LoadsFailed"].pattern == "{ ($.LoadFailed = 1) && (($.MayPass NOT EXISTS) || ($.MayPass != 1)) }" && aws_cloudwatch_log_metric_filter.this["RecordsRejected"].metric_transformation[0].value == "$.Rejected"
     error_message = "The filters read the fields of etl-runner's lines."
   }
   assert {
@@ -113,6 +126,22 @@ run "classes_without_credits" {
   assert {
     condition     = length([for name in keys(aws_cloudwatch_metric_alarm.this) : name if endswith(name, "credits")]) == 0
     error_message = "No alarm on a metric that is not there."
+  }
+}
+
+run "host_that_slows_down" {
+  command = plan
+
+  variables { host = { instance_id = "i-0123456789abcdef0", burstable = true, unlimited = false } }
+
+  assert {
+    condition = (aws_cloudwatch_metric_alarm.this["host-cpu-credits"].metric_name == "CPUCreditBalance"
+    && aws_cloudwatch_metric_alarm.this["host-cpu-credits"].period * aws_cloudwatch_metric_alarm.this["host-cpu-credits"].evaluation_periods >= 7200)
+    error_message = "A first boot begins without credits: they have to be low for hours."
+  }
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.this) + 1 <= 10
+    error_message = "Ten alarms are free."
   }
 }
 

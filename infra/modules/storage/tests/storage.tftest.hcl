@@ -105,8 +105,9 @@ run "watcher" {
     error_message = "The topic alone sends to the queue."
   }
   assert {
-    condition     = anytrue([for s in jsondecode(aws_sqs_queue_policy.objects["watcher"].policy).Statement : try(s.Effect == "Deny" && s.Condition.Bool["aws:SecureTransport"] == "false", false)])
-    error_message = "The queue wants TLS."
+    condition = alltrue([for policy in [aws_sqs_queue_policy.objects["watcher"].policy, aws_sqs_queue_policy.dead["watcher"].policy] :
+    anytrue([for s in jsondecode(policy).Statement : try(s.Effect == "Deny" && s.Condition.Bool["aws:SecureTransport"] == "false", false)])])
+    error_message = "Both queues want TLS."
   }
   assert {
     condition     = jsondecode(aws_sqs_queue_redrive_allow_policy.dead["watcher"].redrive_allow_policy).redrivePermission == "byQueue"

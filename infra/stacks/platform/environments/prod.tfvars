@@ -1,4 +1,4 @@
-# A database that outlives a zone, a host that does not slow down in the middle of a load, logs for a year.
+# A database that outlives a zone, a larger host, logs for a year.
 environment                = "prod"
 vpc_cidr                   = "10.22.0.0/16"
 protected                  = true
@@ -6,7 +6,6 @@ flow_logs                  = true
 log_retention_days         = 365
 noncurrent_days            = 90
 instance_type              = "t4g.small"
-cpu_credits                = "unlimited"
 root_volume_gb             = 30
 database_class             = "db.t4g.small"
 database_storage_gb        = { initial = 50, ceiling = 500 }
