@@ -19,13 +19,14 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Takes over the time of an answer, as its header `date` has it.
-    pub(crate) fn learn(&self, date: &str) {
-        let Ok(theirs) = DateTime::from_str(date, DateTimeFormat::HttpDate) else { return };
+    /// Takes over the time of an answer, as its header `date` has it; whether it was another.
+    pub(crate) fn learn(&self, date: &str) -> bool {
+        let Ok(theirs) = DateTime::from_str(date, DateTimeFormat::HttpDate) else { return false };
         let ours = DateTime::from(SystemTime::now());
         let off = theirs.secs() - ours.secs();
         // With a wrong key they say the same; the answer's way is no error of the clock.
-        if (off - self.off.load(Ordering::Relaxed)).abs() >= LEAST {
+        let is_another = (off - self.off.load(Ordering::Relaxed)).abs() >= LEAST;
+        if is_another {
             self.off.store(off, Ordering::Relaxed);
             tracing::warn!(
                 seconds = off,
@@ -33,6 +34,7 @@ impl Clock {
                  service's, and events keep the host's"
             );
         }
+        is_another
     }
 }
 
@@ -54,12 +56,12 @@ mod tests {
     fn the_services_time_is_taken_over_and_nonsense_is_not() {
         let clock = Clock::default();
         for date in ["", "yesterday", "Thu, 32 Jan 2026 00:00:00 GMT", "\0"] {
-            clock.learn(date);
+            assert!(!clock.learn(date));
             assert_eq!(clock.off.load(Ordering::Relaxed), 0, "{date:?}");
         }
         for (date, seconds) in [("Fri, 01 Jan 2100 00:00:00 GMT", 4_102_444_800), ("Thu, 01 Jan 1970 00:00:10 GMT", 10)]
         {
-            clock.learn(date);
+            assert!(clock.learn(date) && !clock.learn(date));
             let now = clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
             assert!((seconds..seconds + 60).contains(&now), "{date}: {now}");
         }

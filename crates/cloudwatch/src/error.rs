@@ -66,9 +66,13 @@ where
         Some("OperationAbortedException") => return CallError::Unavailable(said()),
         Some("AccessDeniedException" | "AccessDenied" | "OptInRequired") => return CallError::Denied(said()),
         Some(code) if TIME.contains(&code) || CREDENTIALS.contains(&code) => return CallError::Denied(said()),
-        Some("InvalidParameterException" | "SerializationException" | "ValidationException") => {
-            return CallError::Refused(said());
-        }
+        Some(
+            "InvalidParameterException"
+            | "MissingParameter"
+            | "SerializationException"
+            | "ValidationError"
+            | "ValidationException",
+        ) => return CallError::Refused(said()),
         // CloudWatch's, such as InvalidParameterValue and InvalidParameterCombination.
         Some(code) if code.starts_with("InvalidParameter") => return CallError::Refused(said()),
         _ => {}

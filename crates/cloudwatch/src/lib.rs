@@ -179,17 +179,29 @@ impl CloudWatch {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        if is_about_time(error)
-            && let Some(date) = error.raw_response().and_then(|response| response.headers().get("date"))
-        {
-            self.0.clock.learn(date);
-        } else if is_about_credentials(error) && self.clients().since.elapsed() >= RENEW {
+        let explained = explain(error);
+        let date = error.raw_response().and_then(|response| response.headers().get("date"));
+        let is_the_clock = is_about_time(error) && date.is_some_and(|date| self.0.clock.learn(date));
+        // No request was made, for want of credentials or of a region; or a wrong key has signed it.
+        let is_unsigned = matches!(explained, CallError::Denied(_)) && error.raw_response().is_none();
+        let is_renewed = is_unsigned || is_about_credentials(error) || (is_about_time(error) && !is_the_clock);
+        if is_renewed && self.may_renew() {
             // The SDK keeps credentials until they expire, or for ever where they have no end, even if others stand in
-            // their place by now.
+            // their place by now; and a region it looks for but once.
             let clients = Clients::new(settings(&self.0.clock).await);
             *self.clients() = clients;
         }
-        explain(error)
+        explained
+    }
+
+    /// Of many calls that are refused at once, one renews.
+    fn may_renew(&self) -> bool {
+        let mut clients = self.clients();
+        let is_due = clients.since.elapsed() >= RENEW;
+        if is_due {
+            clients.since = Instant::now();
+        }
+        is_due
     }
 }
 

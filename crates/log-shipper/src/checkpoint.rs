@@ -29,6 +29,9 @@ pub struct Entry {
     pub origin: PathBuf,
     pub device: u64,
     pub inode: u64,
+    /// When it was made, in nanoseconds since 1970, where the file system knows: a number that is given again is another file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born: Option<i64>,
     /// How often it was emptied and begun anew.
     #[serde(default)]
     pub generation: u32,
@@ -193,6 +196,7 @@ mod tests {
             origin: "/var/log/a.log".into(),
             device: 1,
             inode: 2,
+            born: Some(1),
             generation: 3,
             print: Print { head: 4, before: u64::MAX },
             position: Position { offset, parts: 0 },

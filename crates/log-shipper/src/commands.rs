@@ -240,8 +240,16 @@ pub(crate) fn check(path: &Path, offline: bool, terminal: Terminal) -> Result<()
 }
 
 async fn try_rights(config: &Config) -> Result<Vec<Tried>, NoInstanceId> {
-    let host = host::find(&config.state, config.names_ask_for_id() || config.metrics_ask_for_id()).await?;
-    Ok(permissions::try_all(config, &host, &CloudWatch::open().await).await)
+    let host = host::find(&config.state, config.names_ask_for_id()).await?;
+    let mut tried = permissions::try_all(config, &host, &CloudWatch::open().await).await;
+    // Without it metrics wait, and logs do not.
+    if config.metrics_ask_for_id()
+        && let Err(error) = host::find(&config.state, true).await
+    {
+        let found = Err(CallError::Unavailable(error.to_string()));
+        tried.push(Tried { what: "the instance's id, for a dimension of metrics".into(), found });
+    }
+    Ok(tried)
 }
 
 fn sources(config: &Config) -> Vec<Found> {

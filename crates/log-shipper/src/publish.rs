@@ -113,7 +113,12 @@ struct Task {
 impl Task {
     /// Where a dimension asks for the instance's id, nothing is measured until it is known: logs do not wait for that.
     async fn run(mut self, dimensions: Vec<(String, Template)>, state: PathBuf, mut measured: mpsc::Receiver<Status>) {
-        let host = host::known(&state, dimensions.iter().any(|(_, value)| value.asks_for("instance_id"))).await;
+        let asks = dimensions.iter().any(|(_, value)| value.asks_for("instance_id"));
+        let host = tokio::select! {
+            host = host::known(&state, asks) => host,
+            // What was measured meanwhile is old when the host is known.
+            () = async { while measured.recv().await.is_some() {} } => return,
+        };
         let value = |template: &Template| dimension(&template.of_source(&host, "").on(""));
         self.dimensions = dimensions.iter().map(|(name, template)| (name.clone(), value(template))).collect();
         while let Some(status) = measured.recv().await {

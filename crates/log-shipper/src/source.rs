@@ -28,6 +28,7 @@ pub struct Source {
     pub stream: usize,
     device: u64,
     inode: u64,
+    born: Option<i64>,
     /// How often it was emptied and begun anew.
     generation: u32,
     /// Closed while nothing happens.
@@ -81,6 +82,7 @@ impl Source {
             stream,
             device: meta.dev(),
             inode: meta.ino(),
+            born: born(&file),
             generation: 0,
             file: Some(file),
             read: from,
@@ -238,6 +240,7 @@ impl Source {
             Some((path, file)) => {
                 let meta = file.metadata()?;
                 (self.device, self.inode, self.size) = (meta.dev(), meta.ino(), meta.len());
+                self.born = born(&file);
                 (self.path, self.real, self.file) = (path.into(), None, Some(file));
             }
             None => self.give_up(),
@@ -359,6 +362,7 @@ impl Source {
             origin: self.origin.to_path_buf(),
             device: self.device,
             inode: self.inode,
+            born: self.born,
             generation: self.generation,
             print: self.accepted.print(),
             position: self.accepted.position,
@@ -389,6 +393,20 @@ pub fn is_archive(bytes: &[u8]) -> bool {
 
 pub fn is_at(entry: &Entry, meta: &Metadata) -> bool {
     (entry.device, entry.inode) == (meta.dev(), meta.ino())
+}
+
+/// Whether a file that has the number was made when the one was that has the position; `None` where nobody knows.
+pub fn is_as_old(entry: &Entry, file: &File) -> Option<bool> {
+    Some(entry.born? == born(file)?)
+}
+
+/// When a file was made, in nanoseconds since 1970 (statx(2)).
+fn born(file: &File) -> Option<i64> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let is_known = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME);
+    let time = found.stx_btime;
+    is_known.then(|| time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.into()))
 }
 
 fn real(path: &Path) -> Option<Arc<Path>> {

@@ -413,7 +413,8 @@ impl Tails {
     /// The position that was saved for a file, whatever it was called.
     fn restore(&mut self, file: &File, path: &Path) -> Option<(Entry, Mark)> {
         let meta = file.metadata().ok()?;
-        let by_inode = self.restored.iter().enumerate().filter(|(_, entry)| source::is_at(entry, &meta));
+        let is_it = |entry: &Entry| source::is_at(entry, &meta) && source::is_as_old(entry, file) != Some(false);
+        let by_inode = self.restored.iter().enumerate().filter(|(_, entry)| is_it(entry));
         // A copy in its place, or a restored file system. Without a byte to compare it may be any file.
         let at_path = |entry: &Entry| entry.path == path && entry.position.offset > 0;
         let by_bytes = self.restored.iter().enumerate().filter(|(_, entry)| at_path(entry));
@@ -426,15 +427,21 @@ impl Tails {
     fn find_siblings(&mut self, streams: &mut Streams, now: Instant) {
         for entry in std::mem::take(&mut self.restored) {
             let Some(spec) = self.spec_of(&entry.origin) else { continue };
-            let by_inode =
-                |meta: &Metadata, file: &File| source::is_at(&entry, meta).then(|| same(&entry, file)).flatten();
+            let is_it = |meta: &Metadata, file: &File| {
+                source::is_at(&entry, meta) && source::is_as_old(&entry, file).unwrap_or(entry.position.offset > 0)
+            };
+            let by_inode = |meta: &Metadata, file: &File| is_it(meta, file).then(|| same(&entry, file)).flatten();
             let by_bytes =
                 |_: &Metadata, file: &File| (entry.position.offset > 0).then(|| same(&entry, file)).flatten();
-            // Emptied and written anew before it was renamed: all of it is new.
-            let by_number = |meta: &Metadata, _: &File| source::is_at(&entry, meta).then(Mark::default);
-            let rest = self.sibling(&entry.path, by_inode).or_else(|| self.sibling(&entry.path, by_bytes));
+            // Emptied and written anew before it was renamed: all of it is new. Without a byte to compare, the number alone is
+            // not enough: it may have been given to a file that nobody wants shipped.
+            let by_age = |meta: &Metadata, file: &File| {
+                (source::is_at(&entry, meta) && source::is_as_old(&entry, file) == Some(true)).then(Mark::default)
+            };
+            let rest = self.sibling(&entry.path, by_inode);
+            let rest = rest.or_else(|| self.sibling(&entry.path, by_bytes));
             let mut is_found = self.go_on(spec, &entry, rest, streams, now);
-            let anew = self.sibling(&entry.path, by_number);
+            let anew = self.sibling(&entry.path, by_age);
             is_found |= self.go_on(spec, &entry, anew, streams, now);
             if !is_found {
                 let is_there = std::fs::metadata(&entry.path).is_ok_and(|meta| source::is_at(&entry, &meta));

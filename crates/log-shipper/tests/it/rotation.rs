@@ -53,6 +53,30 @@ fn files_renamed_and_written_to_while_nobody_ships_are_shipped_to_their_end() {
 }
 
 #[test]
+fn a_file_that_was_given_the_number_of_another_is_none_of_its_lines() {
+    let room = Room::new("");
+    let config = fs::read_to_string(room.path("config.toml")).unwrap();
+    let exclude = format!("exclude = \"{}\"\ngroup", room.path("log/a-secret.log").display());
+    fs::write(room.path("config.toml"), config.replacen("group", &exclude, 1)).unwrap();
+    for other in ["log/a-secret.log", "log/a.key"] {
+        room.append("log/a.log", lines(0, 10));
+        let before = room.service.count();
+        let running = room.start();
+        room.until("it is there", || room.service.count() == before + 10);
+        assert_eq!(running.stop(), 0);
+        // File systems such as ext4 give the number to the next file at once.
+        fs::remove_file(room.path("log/a.log")).unwrap();
+        room.append(other, "a secret it is\n");
+        let running = room.start();
+        room.append("log/b.log", "another\n");
+        room.until("the other is there", || room.service.count() == before + 11);
+        assert_eq!(running.stop(), 0);
+    }
+    assert!(!room.messages("a.log").iter().any(|message| message.contains("secret")));
+    room.assert_sound();
+}
+
+#[test]
 fn a_file_that_is_rotated_again_and_again_in_an_outage_is_shipped_whole() {
     rotate_in(Faults { outage: true, ..Faults::default() });
 }

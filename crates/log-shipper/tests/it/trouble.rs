@@ -192,24 +192,34 @@ fn a_service_whose_clock_is_hours_away_gets_everything() {
 
 #[test]
 fn credentials_that_are_replaced_while_it_runs_are_taken_up() {
-    for kind in ["file", "role"] {
+    for kind in ["file", "role", "file that comes later"] {
         let room = Room::new("");
         let give = |key: &str| match kind {
-            "file" => {
+            "file" | "file that comes later" => {
                 let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = testing\n");
                 fs::write(room.path("credentials"), text).unwrap();
             }
             _ => room.service.set_role(key),
         };
-        give("FIRST");
+        let is_late = kind == "file that comes later";
+        if !is_late {
+            give("FIRST");
+        }
         room.append("log/a.log", lines(0, 100));
         let running = room.start_with(|command| {
             command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
             match kind {
+                "role" => command,
                 "file" => command.env("AWS_SHARED_CREDENTIALS_FILE", room.path("credentials")),
-                _ => command,
+                _ => command
+                    .env("AWS_SHARED_CREDENTIALS_FILE", room.path("credentials"))
+                    .env("AWS_EC2_METADATA_DISABLED", "true"),
             }
         });
+        if is_late {
+            room.until("it says so", || room.said().contains("(no credentials: "));
+            give("FIRST");
+        }
         room.until("it is there", || room.service.count() == 100);
         // Nothing says that they have an end before they have come to it.
         room.service.set(Faults { refused_key: Some("FIRST".into()), ..Faults::default() });
