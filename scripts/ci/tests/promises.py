@@ -553,6 +553,29 @@ def comment(world):
     check(len(github.comments) == 8, "each environment has its own")
     path.write_text("x" * 65_536)
     check_has(world.refused(1, "github.py", "comment", "plan-dev", "12", path).stderr, "longer than")
+@promise("plan: what AWS goes on changing makes no plan stale: attributes that stay, that are only known afterwards, or of what is destroyed")
+def plan_volatile(world):
+    def database(actions, time, size=2, before=1, unknown=None, name="aqueduct-dev", **more):
+        old = {"id": name, "size": before, "latest_restorable_time": time, "endpoints": [{"read": time}]}
+        new = None if actions == ["delete"] else {**old, "size": size, **more}
+        for key in unknown or {}:
+            new.pop(key)
+        each = change("module.database.aws_db_instance.this", actions, old, new)
+        each["change"].update({"after_unknown": {"endpoints": [{}], **(unknown or {})}, "replace_paths": [["size"]] if "create" in actions else []})
+        return digest(world, [each])
+
+    seen = set()
+    for arguments in ({"actions": ["update"]}, {"actions": ["update"], "unknown": {"latest_restorable_time": True}},
+                      {"actions": ["delete", "create"], "unknown": {"latest_restorable_time": True, "endpoints": True, "id": True}}, {"actions": ["delete"]}):
+        first = database(time="10:00", **arguments)
+        check(first == database(time="10:05", **arguments), f"the time makes it stale: {arguments}")
+        seen.add(first)
+    check(len(seen) == 4, "these differ")
+    base = database(["update"], "10:00")
+    for other in ({"size": 3}, {"before": 0}, {"name": "other"}, {"public": True}, {"unknown": {"endpoints": True}}):
+        check(database(["update"], "10:00", **other) != base, f"not noticed: {other}")
+
+
     check_has(world.refused(1, "github.py", "comment", "plan-dev", "12", world.directory / "report.txt", GITHUB_TOKEN="wrong").stderr, "401")
 
 
