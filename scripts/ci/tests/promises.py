@@ -873,9 +873,13 @@ def setup_secrets(world):
 
 @promise("set-up: a private repository whose plan has no reviewers is set up without, and told what takes their place; without a login nothing is set")
 def setup_without_reviewers(world):
-    done = set_up(world, "--reviewer", "octocat", GH_NO_REVIEWERS="1")
+    for path in ("environments/prod", "rulesets"):
+        (world.github_state / path).unlink()
+    done = set_up(world, "--reviewer", "octocat", GH_NO_REVIEWERS="1", GH_NO_RULESETS="1")
     check(done.returncode == 0, done.stderr)
-    check_has(done.stdout + done.stderr, "reviewers", "typed", "docs/ci-cd.md")
+    check_has(done.stdout, "reviewers", "typed", "docs/ci-cd.md")
+    check_has(done.stderr, "WARNING: prod has no reviewers, so nobody approves", "WARNING: GitHub has no rules for tags")
+    check("deployment_branch_policy" in environment_rules(world, "prod"), "the rule for branches went, too")
     world.forget_calls()
     done = set_up(world, GH_LOGGED_OUT="1")
     check(done.returncode == 4 and "gh auth login" in done.stderr, done.stderr)
@@ -911,6 +915,39 @@ def planted_mistakes(world):
             ("needs job", "runs-on: ubuntu-24.04", "needs: nothing\n    runs-on: ubuntu-24.04"),
             ("timeout-minute", "timeout-minutes: 40", "timeout-minute: 40"),
             ("dangerous-triggers", "  pull_request:\n", "  pull_request_target:\n")):
+    rule = json.loads((world.github_state / "rulesets").read_text())
+    check(rule["target"] == "tag" and rule["conditions"]["ref_name"]["include"] == ["refs/tags/v*"]
+          and [each["type"] for each in rule["rules"]] == ["creation", "update", "deletion"] and rule["bypass_actors"][0]["actor_id"] == 5, rule)
+
+
+def environment_rules(world, name):
+    return json.loads((world.github_state / "environments" / name).read_text())
+
+
+@promise("set-up: again without --reviewer, whoever approves goes on doing so; --environment adds to those that are deployed")
+def setup_keeps_reviewers(world):
+    path = world.github_state / "environments" / "prod"
+    path.write_text(json.dumps({**environment_rules(world, "prod"), "prevent_self_review": True, "wait_timer": 5}))
+    done = set_up(world, "--environment", "prod")
+    check(done.returncode == 0, done.stderr)
+    check_has(done.stdout, "prod: approved by octocat, as it is", """ENVIRONMENTS is ["dev","prod"], as it is""")
+    check("WARNING" not in done.stderr, done.stderr)
+    rules = environment_rules(world, "prod")
+    check(rules["reviewers"] == [{"type": "User", "id": 583231}] and rules["prevent_self_review"] and rules["wait_timer"] == 5, rules)
+    check(set_up(world, "--reviewer", "hubot").returncode == 0 and environment_rules(world, "prod")["reviewers"] == [{"type": "User", "id": 480938}], "not hubot")
+
+
+@promise("set-up: a reviewer who is not on GitHub changes nothing, the first of two, too; what GitHub refuses for another reason than its plan ends it")
+def setup_stops(world):
+    before = environment_rules(world, "prod")
+    world.forget_calls()
+    for logins in (("octocaat", "hubot"), ("hubot", "octocaat")):
+        done = set_up(world, *(each for login in logins for each in ("--reviewer", login)))
+        check(done.returncode == 1 and "--reviewer octocaat: gh: Not Found" in done.stderr, done.stderr)
+    check(not any('"PUT"' in call or '"set"' in call for call in world.calls()), world.calls())
+    done = set_up(world, "--reviewer", "octocat", GH_REFUSES="Validation Failed")
+    check(done.returncode == 1 and "Validation Failed" in done.stderr, done.stderr)
+    check(environment_rules(world, "prod") == before, "something was set up with less")
         plant(mistake)
         done = world.ci("check-workflows.sh", github, PATH=os.environ["PATH"])
         check(done.returncode != 0 and says in done.stderr + done.stdout, f"{says}: {done.returncode} {done.stderr[-600:]}")
