@@ -704,11 +704,13 @@ def teardown(world):
     check(len(json.loads((world.directory / "tf.json").read_text())["resources"]) == 4, "the second create")
 
 
-@promise("teardown: a role that may not list by tag does not turn a finished teardown red; the summary has the command for somebody who may")
+@promise("teardown: a role that may not list by tag turns the step red; the summary has the command for somebody who may")
 def leftovers_denied(world):
     world.front.reset()
     world.front.denied = {"GetResources"}
-    check_has(world.ok("leftovers.py").summary, "not looked for", "aws resourcegroupstaggingapi get-resources --tag-filters Key=project,Values=aqueduct")
+    done = world.refused(4, "leftovers.py")
+    check_has(done.stderr, "tag:GetResources", "infra/stacks/github")
+    check_has(done.summary, "not looked for", "aws resourcegroupstaggingapi get-resources --tag-filters Key=project,Values=aqueduct")
     world.front.reset()
 
 
