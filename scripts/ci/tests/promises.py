@@ -308,8 +308,10 @@ def host_ready(world):
     later.join()
     check_has(world.ok("host_ready.py").stderr, f"{one} is ready")
     write(f"{one} 2026-01-03T00:00:00Z failed: packages")
-    check_has(world.refused(1, "host_ready.py").stderr, "failed: packages", "user-data.log")
-    check_has(world.refused(1, "host_ready.py", other, AQUEDUCT_READY_SECONDS="0.5").stderr, "has not said that it is ready within")
+    check_has(world.refused(1, "host_ready.py").stderr, "failed: packages", "user-data.log",
+              f"aws ec2 get-console-output --latest --output text --instance-id {one}")
+    check_has(world.refused(1, "host_ready.py", other, AQUEDUCT_READY_SECONDS="0.5").stderr, "has not said that it is ready within",
+              f"aws ec2 get-console-output --latest --output text --instance-id {other}")
 
 
 # --- loads ---
