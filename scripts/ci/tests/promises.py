@@ -966,7 +966,7 @@ def setup_stops(world):
     check(found.returncode == 1, found.stdout)
     check_has(found.stdout, "is not pinned to a commit", "action-pins.txt says", "not among the actions", "permissions: {} is missing", "timeout-minutes is missing",
               "persist-credentials: false is missing", "SC2086", "becomes part of the script", "more than 5 lines", "none.sh is not there",
-              "needs a concurrency group", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write")
+              "check may be skipped", "needs a concurrency group", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write")
     (github / "workflows/ci.yml").write_text(ci)
     (github / "action-pins.txt").write_text(pins + f"acme/unused {'5' * 40} v1\n")
     check_has(world.refused(1, "check-workflows.sh", github, PATH=os.environ["PATH"]).stderr, "acme/unused is used nowhere")
@@ -1009,6 +1009,8 @@ def live_on_terraform(world):
 
     def plan(name, *arguments, **changed):
         return world.ok(ci / "terraform.sh", "plan", plans / name, *arguments, **{**more, **changed}).outputs
+          ("    name: Format, clippy, unit tests\n", "    name: Format, clippy, unit tests\n    if: github.actor != ''\n"),
+          ("    name: Terraform, host scripts, policies\n", "    name: Terraform, host scripts, policies\n    needs: check\n"),
 
     setting_up = ("-var", "database_setup_enabled=true")
     reviewed = plan("p1", *setting_up)["digest"]
