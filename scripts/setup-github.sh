@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets what the workflows want to know in GitHub: environments, with who approves and which branches may use them; variables; secrets.
+# Sets what the workflows want to know in GitHub: environments, with who approves and which branches may use them; variables; secrets; a rule
+# for tags v*.
 #
 #   scripts/setup-github.sh --region REGION --owner NAME [OPTION…]
 #
@@ -7,7 +8,7 @@
 #   --outputs FILE              `terraform output -json` of infra/stacks/github; asked from there where it is not given
 #   --environment NAME          one of those in the outputs; again for another; all of them without it
 #   --alert-email ADDRESS       whom alarms and the budget write to; prod wants one
-#   --reviewer LOGIN            who approves stage and prod; again for another
+#   --reviewer LOGIN            who approves stage and prod; again for another; without it whoever approves by now goes on doing so
 #   --ec2-public-key FILE       for SSH to the host; none is needed for Session Manager
 #   --private-key-file FILE     the fallback without Systems Manager: the key that workflows use SSH with …
 #   --ec2-host ADDRESS          … the host …
@@ -19,9 +20,14 @@
 # AWS_FALLBACK_ACCESS_KEY_ID and AWS_FALLBACK_SECRET_ACCESS_KEY in the environment become the secrets AWS_ACCESS_KEY_ID and
 # AWS_SECRET_ACCESS_KEY: the fallback without OpenID Connect. They have names of their own, so that no key gets there by chance.
 #
-# It can be run as often as you like, and says of each thing whether it changed. Needs gh, logged in as an administrator of the repository, and jq.
+# It can be run as often as you like, and says of each thing whether it changed. Needs bash 4.4 or later (macOS has 3.2: brew install bash), gh,
+# logged in as an administrator of the repository, and jq.
 # Exit codes: 0 done; 1 something did not work; 2 wrong usage; 4 gh is not logged in.
 set -euo pipefail
+if [ "${BASH_VERSINFO[0]}" -lt 4 ] || { [ "${BASH_VERSINFO[0]}" = 4 ] && [ "${BASH_VERSINFO[1]}" -lt 4 ]; }; then
+  printf 'setup-github: this bash is %s, and 4.4 or later is needed; on macOS: brew install bash, open a new terminal, and once more\n' "$BASH_VERSION" >&2
+  exit 1
+fi
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 say() { printf '%s\n' "$*"; }
@@ -30,6 +36,21 @@ stop() {
   shift
   printf 'setup-github: %s\n' "$*" >&2
   exit "$code"
+}
+warn() { printf '\nWARNING: %s\n\n' "$*" >&2; }
+
+# One call of GitHub's API: what it answers in $answer, what it says against it in $refusal.
+answer='' refusal=''
+ask() { # ARGUMENT…
+  local status=0
+  answer=$(gh api "$@" 2>"$work/refusal") || status=$?
+  refusal=$(cat "$work/refusal")
+  return "$status"
+}
+
+# GitHub's words for "not in this plan". Whatever else it refuses for, nothing may be set up with less than was asked for.
+not_in_this_plan() {
+  case "$refusal" in *'billing plan supports'* | *'Upgrade to GitHub '*) ;; *) return 1 ;; esac
 }
 
 parse_arguments() {
@@ -113,27 +134,78 @@ secret() { # WHERE NAME, its value on stdin: an argument would show in the list 
 
 # --- environments ---
 
-# Reviewers by number, as JSON.
-reviewer_ids() {
+# Reviewers by number, as GitHub wants them; before anything is changed, so that a wrong name changes nothing.
+find_reviewers() {
   local login
-  for login in "${reviewers[@]}"; do gh api "users/$login" --jq .id </dev/null; done | jq -s '[.[] | {type: "User", id: .}]'
+  reviewer_rules='[]'
+  for login in "${reviewers[@]}"; do
+    ask "users/$login" </dev/null || stop 1 "--reviewer $login: $refusal. Nothing was changed"
+    reviewer_rules=$(jq -c --argjson user "$answer" '. + [{type: "User", id: $user.id}]' <<<"$reviewer_rules")
+  done
 }
 
-make_environment() { # NAME REVIEWERS
-  local rules
-  rules=$(jq -nc --argjson reviewers "$2" '{reviewers: $reviewers, deployment_branch_policy: {protected_branches: false, custom_branch_policies: true}}')
-  if put_environment "$1" "$rules"; then return; fi
-  if [ "$2" != '[]' ]; then
-    say "$1: GitHub does not take reviewers here: private repositories below Enterprise have none. What takes their place is a typed name, a role of its own and the rule for branches: docs/ci-cd.md"
-    if put_environment "$1" "$(jq -c 'del(.reviewers)' <<<"$rules")"; then return; fi
+# What is set by now and a PUT would take away: who approves, whether one may approve oneself, a time to wait.
+rules_of() { # ENVIRONMENT
+  if ask "repos/$repo/environments/$1" </dev/null; then
+    jq -c '[.protection_rules[]? | select(.type == "required_reviewers")] as $approval | {
+      reviewers: [$approval[].reviewers[] | {type, id: .reviewer.id}], names: [$approval[].reviewers[].reviewer | .login // .slug],
+      prevent_self_review: any($approval[]; .prevent_self_review == true),
+      wait_timer: ([.protection_rules[]? | select(.type == "wait_timer").wait_timer] | add // 0)}' <<<"$answer"
+  elif [[ $refusal == *'(HTTP 404)'* ]]; then
+    echo '{"reviewers": [], "names": [], "prevent_self_review": false, "wait_timer": 0}'
+  else
+    stop 1 "whether $1 has reviewers is not known: $refusal"
   fi
-  say "$1: GitHub does not take a rule for branches, either; whoever may push to a branch may use this environment. docs/ci-cd.md says what that means"
-  put_environment "$1" '{}' || stop 1 "the environment $1 could not be made; is gh logged in as an administrator of $repo?"
-  has_rules=false
 }
 
+# Says in $approving whether somebody has to approve, and in $has_rules whether there is a rule for branches.
+make_environment() { # NAME REVIEWERS; [] for those that are there
+  local there rules branches='{"deployment_branch_policy": {"protected_branches": false, "custom_branch_policies": true}}'
+  approving=$2 has_rules=true
+  there=$(rules_of "$1")
+  if [ "$approving" = '[]' ]; then
+    approving=$(jq -c .reviewers <<<"$there")
+    if [ "$approving" != '[]' ]; then say "$1: approved by $(jq -r '.names | join(", ")' <<<"$there"), as it is"; fi
+  else
+    say "$1: approved by ${reviewers[*]}"
+  fi
+  rules=$(jq -c --argjson reviewers "$approving" --argjson branches "$branches" '{reviewers: $reviewers}
+    + (if .prevent_self_review then {prevent_self_review} else {} end) + (if .wait_timer > 0 then {wait_timer} else {} end) + $branches' <<<"$there")
+  if put_environment "$1" "$rules"; then return; fi
+  if [ "$approving" != '[]' ]; then
+    say "$1: GitHub does not take reviewers here: private repositories below Enterprise have none. What takes their place is a typed name, a role of its own and the rule for branches: docs/ci-cd.md"
+    approving='[]'
+    if put_environment "$1" "$branches"; then return; fi
+  fi
+  warn "$1: GitHub does not take a rule for branches in this plan; whoever may push to a branch may use this environment. docs/ci-cd.md says what that means"
+  has_rules=false
+  put_environment "$1" '{}' || stop 1 "the environment $1 could not be made: $refusal"
+}
+
+# 1 when the plan of this repository has no such rule; any other refusal ends the script.
 put_environment() { # NAME JSON
-  gh api --method PUT "repos/$repo/environments/$1" --input - <<<"$2" >/dev/null 2>&1
+  if ask --method PUT "repos/$repo/environments/$1" --input - <<<"$2"; then return; fi
+  not_in_this_plan || stop 1 "the environment $1 was not set up: $refusal. Is gh logged in as an administrator of $repo?"
+  return 1
+}
+
+# A tag v* may use the roles of stage and prod, and makes a release. So only administrators of the repository (5 is GitHub's number of that role) make, move and
+# delete one.
+protect_tags() {
+  local name='Release tags v*' rule
+  if ask "repos/$repo/rulesets?per_page=100" </dev/null && jq -e --arg name "$name" 'any(.[]; .name == $name)' <<<"$answer" >/dev/null; then
+    say "repository: rule '$name', as it is"
+    return
+  fi
+  rule=$(jq -nc --arg name "$name" '{name: $name, target: "tag", enforcement: "active", conditions: {ref_name: {include: ["refs/tags/v*"], exclude: []}},
+    rules: [{type: "creation"}, {type: "update"}, {type: "deletion"}], bypass_actors: [{actor_id: 5, actor_type: "RepositoryRole", bypass_mode: "always"}]}')
+  if ask --method POST "repos/$repo/rulesets" --input - <<<"$rule"; then
+    say "repository: rule '$name': only administrators make, move and delete one"
+  elif not_in_this_plan; then
+    warn 'GitHub has no rules for tags in this plan: whoever may push can push a tag v*, which may use the roles of stage and prod. docs/ci-cd.md says what that means'
+  else
+    stop 1 "all is set up but the rule for tags v*: $refusal. Make it by hand (Settings → Rules → Rulesets), or whoever may push a tag reaches the roles of stage and prod"
+  fi
 }
 
 allow() { # ENVIRONMENT TYPE PATTERN
@@ -147,18 +219,19 @@ allow() { # ENVIRONMENT TYPE PATTERN
 }
 
 set_up_environment() { # NAME
-  local name=$1 approving='[]' boundary kind
+  local name=$1 wanted='[]' boundary kind role
   boundary=$(jq -r --arg name "$name" '.permissions_boundary_arns.value[$name] // ""' <<<"$outputs")
-  if [ "$name" != dev ]; then approving=$(reviewer_ids); fi
+  if [ "$name" != dev ]; then wanted=$reviewer_rules; fi
 
-  has_rules=true
-  make_environment "$name" "$approving"
+  make_environment "$name" "$wanted"
+  if [ "$name" != dev ] && [ "$approving" = '[]' ]; then
+    warn "$name has no reviewers, so nobody approves: whoever may start a workflow on main, or push a tag v*, changes and destroys $name with its roles. --reviewer LOGIN names somebody"
+  fi
   if [ "$has_rules" = true ]; then
     allow "$name" branch main
     if [ "$name" != dev ]; then allow "$name" tag 'v*'; fi # releases
   fi
   # Plans come before an approval, so they have an environment without one.
-  has_rules=true
   make_environment "$name-plan" '[]'
   if [ "$has_rules" = true ]; then
     allow "$name-plan" branch main
@@ -166,8 +239,12 @@ set_up_environment() { # NAME
     if [ "$name" = dev ]; then allow "$name-plan" branch 'refs/pull/*/merge'; fi
   fi
 
-  for kind in apply deploy upload; do variable "$name" "AWS_ROLE_${kind^^}" "$(output_of "$name" "$kind")"; done
-  variable "$name-plan" AWS_ROLE_PLAN "$(output_of "$name" plan)"
+  for kind in apply deploy upload; do
+    role=$(output_of "$name" "$kind") # here a failure counts, as an argument it would not
+    variable "$name" "AWS_ROLE_${kind^^}" "$role"
+  done
+  role=$(output_of "$name" plan)
+  variable "$name-plan" AWS_ROLE_PLAN "$role"
   for kind in "$name" "$name-plan"; do
     variable "$kind" PERMISSIONS_BOUNDARY_ARN "$boundary"
     variable "$kind" DATA_BUCKET_NAME "$data_bucket"
@@ -182,10 +259,14 @@ set_up_environment() { # NAME
 }
 
 main() {
-  local name
+  local name known='[]'
   parse_arguments "$@"
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
   find_repository
+  if [ ${#environments[@]} -gt 0 ]; then known=$(gh variable list --repo "$repo" --json name,value | jq -c '[.[] | select(.name == "ENVIRONMENTS").value | fromjson[]]'); fi
   find_outputs
+  find_reviewers
   say "setting up $repo for ${environments[*]}"
   variable '' PROJECT_NAME "$project"
   variable '' AWS_REGION "$region"
@@ -193,9 +274,10 @@ main() {
   variable '' ALERT_EMAIL "$alert_email"
   variable '' EC2_PUBLIC_KEY "$public_key"
   variable '' ATTESTATIONS "$attestations"
-  # For the nightly look at drift.
-  variable '' ENVIRONMENTS "$(printf '%s\n' "${environments[@]}" | jq -Rnc '[inputs]')"
+  # For deploys, and the nightly look at drift. --environment adds to those that are there.
+  variable '' ENVIRONMENTS "$(printf '%s\n' "${environments[@]}" | jq -Rnc --argjson known "$known" '$known + [inputs] | unique')"
   for name in "${environments[@]}"; do set_up_environment "$name"; done
+  protect_tags
   say 'Next: Actions → Create all the AWS infrastructure → Run workflow'
 }
 

@@ -4,7 +4,8 @@
     artifacts.py find   {binaries|pipelines} ID             output here=true or false: are all of its archives there?
     artifacts.py upload {binaries|pipelines} ID DIRECTORY   puts the archives of DIRECTORY there
     artifacts.py fetch  {binaries|pipelines} ID DIRECTORY   gets them, and checks their digests
-    artifacts.py program NAME DIRECTORY                     gets a program of the release that the hosts run, for this machine
+    artifacts.py program NAME DIRECTORY                     gets a program of the release that the hosts run, for this machine, after
+                                                            verify-provenance.sh has asked who built it
 
 An ID names one content for ever: what is there is never written over, so a host that comes up later gets the bytes that were
 tested. Needs PROJECT_NAME, ENVIRONMENT, AWS_REGION and the deploy role.
@@ -12,6 +13,8 @@ tested. Needs PROJECT_NAME, ENVIRONMENT, AWS_REGION and the deploy role.
 import hashlib
 import platform
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -42,6 +45,10 @@ def stored_digest(bucket, name):
     except AwsError as error:
         if error.code in ("404", "NoSuchKey") or "(404)" in str(error):
             return None
+        if error.is_denied or "(403)" in str(error):
+            raise Stop(4, f"S3 answers 403 for s3://{bucket}/{name}, and for a key that is missing, too, unless the role may list the bucket. Look at "
+                          "three things: s3:ListBucket on the bucket, without a condition, and s3:GetObject on binaries/* and pipelines/* of the deploy "
+                          "role (infra/modules/identity; apply infra/stacks/github again), and the bucket's own policy") from None
         raise
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise Stop(1, f"s3://{bucket}/{name} has no digest beside it, so nobody can say what it is; delete it and deploy again")
@@ -108,6 +115,10 @@ def program(bucket, name, directory):
         raise Stop(1, f"nothing was deployed to {environment()} yet; deploy first (workflow: Deploy)")
     archive = f"aqueduct-{platform.machine()}-linux-musl.tar.gz"
     packed = get(bucket, key("binaries", noted.split()[0], archive), directory / archive)
+    # It is going to run in a job that can take on roles: whoever can write into the bucket must not decide what.
+    if subprocess.run([Path(__file__).resolve().parent / "verify-provenance.sh", directory], stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode:
+        packed.unlink()
+        raise Stop(1, f"nobody vouches for {archive} of {noted.split()[0]}; what was said stands above. It was not unpacked")
     with tarfile.open(packed, "r:gz") as files:
         member = files.getmember(name)
         if not member.isreg():

@@ -18,6 +18,14 @@ CHANGES_SOMETHING = re.compile(r"scripts/ci/(terraform\.sh apply|teardown\.sh|sh
 USES = re.compile(r"^\s*(?:- )?uses:\s*(\S+)(?:\s+#\s*(\S+))?\s*$")
 
 
+def may_be_skipped(job, directory):
+    """By its own condition, or in a workflow that it calls by one of a job there."""
+    if "if" in job:
+        return True
+    called = directory / "workflows" / job.get("uses", "").rpartition("/")[2]
+    return "uses" in job and called.is_file() and any("if" in each for each in YAML(typ="safe").load(called)["jobs"].values())
+
+
 class Check:
     def __init__(self, directory, shellcheck):
         self.directory, self.shellcheck = Path(directory), shellcheck
@@ -74,6 +82,7 @@ class Check:
             where = f"{path}: job {name}"
             if "permissions" not in job:
                 self.find(where, "it names no permissions, so it has none; say which it needs")
+            self.check_needs(where, document["jobs"], job)
             if "uses" in job:
                 if job.get("secrets") == "inherit":
                     self.find(where, "secrets: inherit hands on all of them; name those it needs")
@@ -84,6 +93,13 @@ class Check:
             if any(CHANGES_SOMETHING.search(script) for script in scripts):
                 self.check_change(where, document, job)
             self.check_login(where, job)
+
+    def check_needs(self, where, jobs, job):
+        """After a job that was skipped, GitHub skips what needs it, unless its condition says otherwise in words."""
+        needs = job.get("needs", [])
+        for name in [needs] if isinstance(needs, str) else needs:
+            if may_be_skipped(jobs.get(name, {}), self.directory) and "cancelled()" not in str(job.get("if", "")):
+                self.find(where, f"{name} may be skipped, or a job in it, so this needs an if: with !cancelled() and needs.{name}.result")
 
     def check_change(self, where, document, job):
         concurrency = job.get("concurrency") or document.get("concurrency")

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Brings a release onto every host of an environment, and notes it as the one that new hosts take.
 
-    deploy.py {binaries|pipelines} ID
+    deploy.py {binaries|pipelines} ID DIRECTORY
+
+DIRECTORY has the archives that were verified: a host takes the bytes with their digest, and no others. What the bucket notes beside the
+archive has to be the same.
 
 deploy.sh on the host checks the release before the switch and watches it after; where it is not well, the host goes back by itself.
 If only some hosts took it, those go back, too: hosts of one environment run the same. The parameter release/… names what was
 deployed well, and nothing else. Needs PROJECT_NAME, ENVIRONMENT, AWS_REGION and the deploy role.
 """
 import sys
+from pathlib import Path
 
 import artifacts
 from run_command import find_hosts, run_on
@@ -45,9 +49,9 @@ def go_back(hosts, kind, before):
 
 
 def main(arguments):
-    if len(arguments) != 2 or arguments[0] not in artifacts.ARCHIVES:
-        raise Stop(2, "usage: deploy.py {binaries|pipelines} ID")
-    kind, release = arguments
+    if len(arguments) != 3 or arguments[0] not in artifacts.ARCHIVES:
+        raise Stop(2, "usage: deploy.py {binaries|pipelines} ID DIRECTORY")
+    kind, release, directory = *arguments[:2], Path(arguments[2])
     hosts = find_hosts()
     processors = set(hosts.values())
     if kind == "binaries" and len(processors) > 1:
@@ -55,9 +59,15 @@ def main(arguments):
     archive = artifacts.ARCHIVES[kind][0]
     if kind == "binaries":
         archive = f"aqueduct-{processors.pop()}-linux-musl.tar.gz"
-    digest = artifacts.stored_digest(artifacts.find_bucket(), artifacts.key(kind, release, archive))
-    if digest is None:
+    if not (directory / archive).is_file():
+        raise Stop(1, f"{directory / archive} is missing, so nobody can say which bytes were verified; ship.sh fetches and verifies them")
+    digest = artifacts.digest_of(directory / archive)
+    stored = artifacts.stored_digest(artifacts.find_bucket(), artifacts.key(kind, release, archive))
+    if stored is None:
         raise Stop(1, f"{kind} {release} is not in the artifact bucket ({archive}); upload it first")
+    if stored != digest:
+        raise Stop(1, f"{kind} {release} in the artifact bucket is another ({stored[:12]}…) than was verified ({digest[:12]}…): nothing was deployed. "
+                      "Somebody wrote over it, or two builds of one ID met; look at the versions of the object, then deploy again")
 
     noted = read_parameter(f"release/{kind}")
     before = tuple(noted.split()) if noted else None

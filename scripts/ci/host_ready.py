@@ -19,6 +19,7 @@ def main(arguments):
     seconds = float(setting("AQUEDUCT_READY_SECONDS", "900"))
     end = time.monotonic() + seconds
     pause = float(os.environ.get("AQUEDUCT_POLL_SECONDS") or 10)
+    console = f"aws ec2 get-console-output --latest --output text --instance-id {instance}"
     say(f"waiting for {instance} to be ready, at most {seconds:.0f} s")
     while True:
         # The signal of a host that was replaced must not count for the new one.
@@ -28,9 +29,9 @@ def main(arguments):
             return 0
         if who == instance:
             raise Stop(1, f"{instance} says that its first boot {what}; its whole story is in /var/log/aqueduct/user-data.log there and in the "
-                          f"log group /{project()}/{environment()}/host")
+                          f"log group /{project()}/{environment()}/host, and if nothing was shipped yet on its console: {console}")
         if time.monotonic() > end:
-            raise Stop(1, f"{instance} has not said that it is ready within {seconds:.0f} s; look at its system log in the EC2 console")
+            raise Stop(1, f"{instance} has not said that it is ready within {seconds:.0f} s; its console says how far it came: {console}")
         time.sleep(pause)
 
 

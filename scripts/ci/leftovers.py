@@ -6,7 +6,7 @@
 What stays on purpose is marked: a final snapshot, automated backups for their days, secrets in their time for recovery. The tagging service
 goes on listing some things for an hour after they are gone. Needs PROJECT_NAME, ENVIRONMENT, AWS_REGION and tag:GetResources.
 """
-from workflow import AwsError, aws, environment, project, run_main, say, table, write_output, write_summary
+from workflow import AwsError, Stop, aws, environment, project, run_main, say, table, write_output, write_summary
 
 
 def purpose(arn):
@@ -28,9 +28,9 @@ def main(_):
     except AwsError as error:
         if not error.is_denied:
             raise
-        say("the role may not list resources by tag (tag:GetResources)")
         write_summary(f"### Leftovers: not looked for\n\nThis role may not list resources by tag. Somebody who may: `{command}`\n")
-        return
+        raise Stop(4, "what is left is not known: the role may not list resources by tag (tag:GetResources), which the apply role of "
+                      "infra/stacks/github may; apply that again. The teardown itself is not undone by this") from None
     rows = sorted((resource["ResourceARN"], purpose(resource["ResourceARN"])) for resource in found)
     for arn, why in rows:
         say(f"{arn}: {why}")

@@ -51,11 +51,27 @@ def verb(change):
     return VERBS.get(tuple(change["change"]["actions"]), " and ".join(change["change"]["actions"]))
 
 
+def marked(marks):
+    """Of after_unknown or after_sensitive: what has a mark anywhere in it. The rest only repeats the form of the values."""
+    return {key: value for key, value in marks.items() if "true" in json.dumps(value)} if isinstance(marks, dict) else marks
+
+
+def difference(change):
+    """What of a resource becomes another: attributes that stay as they are decide nothing, and AWS goes on changing some of them between
+    two plans (latest_restorable_time of a database, say). For the same reason not what stood before in one that is only known after the
+    apply, and of what is destroyed nothing but which it is."""
+    before, after, unknown = change.get("before") or {}, change.get("after") or {}, marked(change.get("after_unknown"))
+    differ = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key) or (key in before) != (key in after))
+    compared = after and isinstance(unknown, dict)
+    return {"id": before.get("id"), "after": {key: after[key] for key in differ if key in after}, "unknown": unknown,
+            "before": {key: before[key] for key in differ if key in before and key not in unknown} if compared else {},
+            "sensitive": marked(change.get("after_sensitive"))}
+
+
 def digest(plan):
     """All that decides what an apply does: not the time, the version or the order in which Terraform happened to write it."""
     parts = [{"address": change["address"], "deposed": change.get("deposed"), "previous": change.get("previous_address"),
-              **{name: change["change"].get(name) for name in
-                 ("actions", "before", "after", "after_unknown", "after_sensitive", "replace_paths", "importing")}}
+              **{name: change["change"].get(name) for name in ("actions", "replace_paths", "importing")}, **difference(change["change"])}
              for change in changes_of(plan)]
     text = json.dumps([parts, outputs_of(plan)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

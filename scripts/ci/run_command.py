@@ -25,7 +25,8 @@ EXPLAINED = {
     "DeliveryTimedOut": "the host did not take it in time: its agent is not online",
     "ExecutionTimedOut": "it took longer than it may, and was stopped on the host",
     "TimedOut": "it took longer than it may, or was not taken in time",
-    "NoAnswer": "no end was reported in time; what runs on the host goes on running",
+    "NoAnswer": "no end was reported in time, so it was cancelled; look whether the host is well",
+    "NotCancelled": "no end was reported in time, and it could not be cancelled: what runs on the host goes on running",
 }
 
 
@@ -81,8 +82,8 @@ def run_on(hosts, arguments, comment, seconds=600, delivery_seconds=120):
         if not waiting:
             break
         if time.monotonic() > deadline:
-            cancel(command)
-            ended.update({host: Invocation(host, "NoAnswer", -1) for host in waiting})
+            status = "NoAnswer" if cancel(command) else "NotCancelled"
+            ended.update({host: Invocation(host, status, -1) for host in waiting})
             break
         time.sleep(pause)
     for host in hosts:
@@ -111,11 +112,14 @@ def look(command, host):
 
 
 def cancel(command):
+    """Whether Systems Manager took it."""
     try:
         aws("ssm", "cancel-command", "--command-id", command)
-        say(f"command {command} was cancelled")
     except AwsError as error:
         say(f"command {command} could not be cancelled: {error.code or error}")
+        return False
+    say(f"command {command} was cancelled")
+    return True
 
 
 def main(arguments):

@@ -70,7 +70,7 @@ def run_by_ssh(arguments):
                  host if "@" in host else f"ubuntu@{host}", shlex.join(["sudo", *arguments])],
                 text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            return Invocation(host, "NoAnswer", -1)
+            return Invocation(host, "NotCancelled", -1)
     print_foreign(f"{host}: messages", done.stderr)
     return Invocation(host, "Success" if done.returncode == 0 else "Failed", done.returncode, done.stdout, done.stderr)
 

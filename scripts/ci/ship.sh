@@ -20,6 +20,14 @@ if [ -n "$built" ]; then "$here/artifacts.py" upload binaries "$binaries" "$buil
 
 "$here/pack.py" "$work/pipelines/pipelines.tar.gz" "$root"/pipelines/*.toml
 "$here/artifacts.py" upload pipelines "$pipelines" "$work/pipelines"
+# Pipelines have no attestation: they have to be those of this checkout. Not byte for byte, because another zlib packs them otherwise.
+contents_of() { tar -tvzf "$1" && tar -xOzf "$1" | sha256sum; }
+"$here/artifacts.py" fetch pipelines "$pipelines" "$work/there"
+if [ "$(contents_of "$work/there/pipelines.tar.gz")" != "$(contents_of "$work/pipelines/pipelines.tar.gz")" ]; then
+  printf 'ship: %s in the bucket are not the pipelines of this commit; nothing was deployed\n' "$pipelines" >&2
+  exit 1
+fi
 
-"$here/deploy.py" binaries "$binaries"
-"$here/deploy.py" pipelines "$pipelines"
+# By the digest of these files, and not by what the bucket notes by then.
+"$here/deploy.py" binaries "$binaries" "$work/binaries"
+"$here/deploy.py" pipelines "$pipelines" "$work/there"

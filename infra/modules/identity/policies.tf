@@ -225,7 +225,8 @@ locals {
         "rds:CreateDBSubnetGroup", "rds:ModifyDBSubnetGroup", "rds:DeleteDBSubnetGroup", "rds:CreateDBSnapshot",
         "rds:AddTagsToResource", "rds:RemoveTagsFromResource",
       ]
-      Resource = local.database[name]
+      # An instance that names no option group gets RDS's default one, and making it asks for a right to that. Nothing can change a default one.
+      Resource = concat(local.database[name], ["${local.arn}:rds:${local.region}:${local.account}:og:default:*"])
     },
     # RDS keeps the master's password in a secret of its own, made in the name of whoever makes the instance.
     {
@@ -340,13 +341,13 @@ locals {
       Action   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
       Resource = [for prefix in ["binaries", "pipelines"] : "${local.buckets[name].artifacts}/${prefix}/*"]
     },
-    # Without it a missing key is told as 403, not as 404.
+    # Without it S3 answers HeadObject for a missing key with 403, not with 404. It has no condition on s3:prefix, because HeadObject has no
+    # prefix, and would not fulfil it. What it tells are the names of releases and of the host's archives.
     {
-      Sid       = "ListReleases"
-      Effect    = "Allow"
-      Action    = ["s3:ListBucket"]
-      Resource  = local.buckets[name].artifacts
-      Condition = { StringLike = { "s3:prefix" = ["binaries/*", "pipelines/*"] } }
+      Sid      = "ListReleases"
+      Effect   = "Allow"
+      Action   = ["s3:ListBucket"]
+      Resource = local.buckets[name].artifacts
     },
     {
       Sid      = "ReadParameters"

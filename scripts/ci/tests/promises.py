@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What the scripts behind the workflows promise. Run by scripts/ci/test.sh."""
+import gzip
 import json
 import os
 import re
@@ -177,6 +178,13 @@ def artifacts_upload(world):
     check_has(world.ok("artifacts.py", "upload", "binaries", "r1", world.release).stderr, "is there already")
 
 
+@promise("artifacts: where S3 answers 403, which it also does for a missing key, the message says what to look at")
+def artifacts_forbidden(world):
+    world.front.denied = {"HeadObject"}
+    check_has(world.refused(4, "artifacts.py", "find", "binaries", "r1").stderr, "S3 answers 403", "for a key that is missing, too", "s3:ListBucket on the bucket")
+    world.front.reset()
+
+
 @promise("artifacts: another build of the same ID never takes the place of the first, an archive that changed on the way is not uploaded")
 def artifacts_are_immutable(world):
     other = make_release(world, "r1-again", "another linker")
@@ -201,11 +209,16 @@ def artifacts_fetch(world):
     check(not list((world.directory / "swapped").iterdir()), "it is still there")
 
 
-@promise("provenance: every archive is asked for; one that nobody vouches for stops the deploy; `off` is said aloud")
+@promise("provenance: every archive is asked for, and has to be of the one workflow, a runner of GitHub's, main or a tag v*; `off` is said aloud")
 def provenance(world):
     world.ok("verify-provenance.sh", world.release, GH_ATTESTED="*")
+    world.ok("verify-provenance.sh", world.release, GH_ATTESTED="*", GH_REF="refs/tags/v1.2.3")
     done = world.refused(1, "verify-provenance.sh", world.release, GH_ATTESTED="")
-    check_has(done.stderr, "was not built by a workflow of acme/aqueduct")
+    check_has(done.stderr, "was not built by _build-attested.yml of acme/aqueduct")
+    # Several attestations of the same bytes: one from the right place is enough.
+    world.ok("verify-provenance.sh", world.release, GH_ATTESTED="*", GH_REF="refs/heads/topic refs/heads/main")
+    for ref in ("refs/heads/topic", "refs/pull/1/merge", "refs/heads/v1", "refs/heads/main2", "refs/tags/x1", ""):
+        check_has(world.refused(1, "verify-provenance.sh", world.release, GH_ATTESTED="*", GH_REF=ref).stderr, "another branch than main")
     check_has(world.ok("verify-provenance.sh", world.release, ATTESTATIONS="off").stderr, "is off")
     check_has(world.refused(1, "verify-provenance.sh", FIXTURES).stderr, "there is no archive")
 
@@ -216,7 +229,7 @@ def provenance(world):
 def deploy_succeeds(world):
     world.front.reset()
     world.front.script = {world.hosts[0]: ["unknown yet", "Pending", "InProgress", "InProgress"]}
-    done = world.ok("deploy.py", "binaries", "r1", GITHUB_ACTIONS="true")
+    done = world.ok("deploy.py", "binaries", "r1", world.release, GITHUB_ACTIONS="true")
     digest = (world.release / "aqueduct-x86_64-linux-musl.tar.gz.sha256").read_text().split()[0]
     check([sorted(hosts) for hosts, *_ in world.front.sent] == [world.hosts], world.front.sent)
     check(world.front.sent[0][1] == f"bash /opt/aqueduct/host/deploy.sh binaries r1 {digest}", world.front.sent)
@@ -231,17 +244,30 @@ def deploy_succeeds(world):
 @promise("deploy: a release that is not in the bucket reaches no host")
 def deploy_unknown(world):
     world.front.reset()
-    check_has(world.refused(1, "deploy.py", "binaries", "r7").stderr, "is not in the artifact bucket")
+    check_has(world.refused(1, "deploy.py", "binaries", "r7", world.release).stderr, "is not in the artifact bucket")
+    check_has(world.refused(1, "deploy.py", "binaries", "r1", world.host).stderr, "nobody can say which bytes were verified")
     check(not world.front.sent, world.front.sent)
+
+
+@promise("deploy: an archive in the bucket that notes another digest than was verified reaches no host")
+def deploy_swapped(world):
+    world.front.reset()
+    key = "binaries/r1/aqueduct-x86_64-linux-musl.tar.gz"
+    world.aws("s3api", "put-object", "--bucket", ARTIFACTS, "--key", key, "--body", str(FIXTURES / "loads.json"), "--metadata", f"sha256={'0' * 64}")
+    check_has(world.refused(1, "deploy.py", "binaries", "r1", world.release).stderr, "is another (000000000000…) than was verified")
+    check(not world.front.sent, world.front.sent)
+    world.aws("s3api", "delete-object", "--bucket", ARTIFACTS, "--key", key)
+    world.ok("artifacts.py", "upload", "binaries", "r1", world.release)
 
 
 @promise("deploy: fails when the host went back, says so, and new hosts take the release from before")
 def deploy_fails_on_all(world):
     world.front.reset()
-    world.ok("artifacts.py", "upload", "binaries", "r2", make_release(world, "r2", "r2"))
+    world.second = make_release(world, "r2", "r2")
+    world.ok("artifacts.py", "upload", "binaries", "r2", world.second)
     before = world.emulator.parameter("/aqueduct/dev/release/binaries")
     world.front.environment = {"OUTCOMES": f"{world.hosts[0]}:r2:1 {world.hosts[1]}:r2:2"}
-    done = world.refused(1, "deploy.py", "binaries", "r2")
+    done = world.refused(1, "deploy.py", "binaries", "r2", world.second)
     check_has(done.summary, "the release from before is the current one again", "refused before the switch", "New hosts take **r1**")
     check(world.emulator.parameter("/aqueduct/dev/release/binaries") == before, "the parameter was changed")
     check(len(world.front.sent) == 1, world.front.sent)
@@ -251,7 +277,7 @@ def deploy_fails_on_all(world):
 def deploy_fails_on_some(world):
     world.front.reset()
     world.front.environment = {"OUTCOMES": f"{world.hosts[1]}:r2:1"}
-    done = world.refused(1, "deploy.py", "binaries", "r2")
+    done = world.refused(1, "deploy.py", "binaries", "r2", world.second)
     check(len(world.front.sent) == 2 and world.front.sent[1][0] == [world.hosts[0]] and " binaries r1 " in world.front.sent[1][1], world.front.sent)
     check_has(done.summary, "went back to r1")
 
@@ -261,18 +287,24 @@ def deploy_times_out(world):
     for state, says in (("for ever", "no end was reported in time"), ("ExecutionTimedOut", "longer than it may"), ("Undeliverable", "could not deliver")):
         world.front.reset()
         world.front.script = {host: ["InProgress", state] for host in world.hosts}
-        done = world.refused(1, "deploy.py", "binaries", "r2", AQUEDUCT_COMMAND_SECONDS="2")
+        done = world.refused(1, "deploy.py", "binaries", "r2", world.second, AQUEDUCT_COMMAND_SECONDS="2")
         check_has(done.stderr, says)
         check(len(world.front.cancelled) == (state == "for ever"), world.front.cancelled)
+    world.front.reset()
+    world.front.script = {host: ["for ever"] for host in world.hosts}
+    world.front.denied = {"CancelCommand"}
+    done = world.refused(1, "deploy.py", "binaries", "r2", world.second, AQUEDUCT_COMMAND_SECONDS="1")
+    check_has(done.summary, "could not be cancelled: what runs on the host goes on running")
+    world.front.reset()
     check_has(world.emulator.parameter("/aqueduct/dev/release/binaries"), "r1 ")
 
 
 @promise("deploy: where nothing runs with the tags, or the role may not send, the message says so and the exit code tells which")
 def deploy_without_hosts(world):
-    check_has(world.refused(1, "deploy.py", "binaries", "r1", ENVIRONMENT="stage").stderr, "no running instance has the tags")
+    check_has(world.refused(1, "deploy.py", "binaries", "r1", world.release, ENVIRONMENT="stage").stderr, "no running instance has the tags")
     world.front.reset()
     world.front.denied = {"SendCommand"}
-    check_has(world.refused(4, "deploy.py", "binaries", "r1").stderr, "AccessDenied")
+    check_has(world.refused(4, "deploy.py", "binaries", "r1", world.release).stderr, "AccessDenied")
     world.front.reset()
 
 
@@ -297,6 +329,22 @@ def ship_unattested(world):
     check(not world.front.sent, world.front.sent)
 
 
+@promise("ship: pipelines in the bucket that are not those of this commit reach no host; the same ones packed by another zlib do")
+def ship_pipelines(world):
+    world.front.reset()
+    files = sorted((REPOSITORY / "pipelines").glob("*.toml"))
+    for name, some in (("p6", files[1:]), ("p7", files)):
+        world.ok("pack.py", world.directory / name / "pipelines.tar.gz", *some)
+        packed = world.directory / name / "pipelines.tar.gz"
+        packed.write_bytes(gzip.compress(gzip.decompress(packed.read_bytes()), 1, mtime=0))
+        Path(f"{packed}.sha256").write_text(run(["sha256sum", packed]).stdout)
+        world.ok("artifacts.py", "upload", "pipelines", name, packed.parent)
+    check_has(world.refused(1, "ship.sh", "r3", "p6", GH_ATTESTED="*").stderr, "are not the pipelines of this commit")
+    check(not world.front.sent, world.front.sent)
+    world.ok("ship.sh", "r3", "p7", GH_ATTESTED="*")
+    check([text.split()[3:] for _, text, _ in world.front.sent][1] == ["p7", run(["sha256sum", packed]).stdout.split()[0]], world.front.sent)
+
+
 @promise("host ready: waits for the signal of the right instance, and gives the reason when its first boot failed, or nothing came")
 def host_ready(world):
     one, other = world.hosts
@@ -308,8 +356,10 @@ def host_ready(world):
     later.join()
     check_has(world.ok("host_ready.py").stderr, f"{one} is ready")
     write(f"{one} 2026-01-03T00:00:00Z failed: packages")
-    check_has(world.refused(1, "host_ready.py").stderr, "failed: packages", "user-data.log")
-    check_has(world.refused(1, "host_ready.py", other, AQUEDUCT_READY_SECONDS="0.5").stderr, "has not said that it is ready within")
+    check_has(world.refused(1, "host_ready.py").stderr, "failed: packages", "user-data.log",
+              f"aws ec2 get-console-output --latest --output text --instance-id {one}")
+    check_has(world.refused(1, "host_ready.py", other, AQUEDUCT_READY_SECONDS="0.5").stderr, "has not said that it is ready within",
+              f"aws ec2 get-console-output --latest --output text --instance-id {other}")
 
 
 # --- loads ---
@@ -460,9 +510,12 @@ def upload_and_load(world):
     check_has(done.summary, "already loaded", "Load 2: loaded · 25 records: 19 loaded, 6 rejected", "a date that is not in the calendar")
 
 
-@promise("upload: ingest comes from the release that the hosts run")
+@promise("upload: ingest comes from the release that the hosts run, and is not even unpacked where nobody vouches for it")
 def program_of_the_release(world):
-    done = world.ok("artifacts.py", "program", "ingest", world.directory / "bin")
+    check_has(world.refused(1, "artifacts.py", "program", "ingest", world.directory / "bin", GH_ATTESTED="").stderr, "nobody vouches for")
+    world.refused(1, "artifacts.py", "program", "ingest", world.directory / "bin", GH_ATTESTED="*", GH_REF="refs/heads/topic")
+    check(not (world.directory / "bin/ingest").exists(), "it is there")
+    done = world.ok("artifacts.py", "program", "ingest", world.directory / "bin", GH_ATTESTED="*")
     check(run([world.directory / "bin/ingest"]).stdout == f"ingest {os.uname().machine} r3\n", done.stderr)
     check([path.name for path in (world.directory / "bin").iterdir() if not path.name.endswith(".sha256")] == ["ingest"], "more than the program")
 
@@ -498,6 +551,29 @@ def plan_digest(world):
               [create, change("aws_db_instance.b", ["create", "delete"], {"size": 1}, {"size": 2})], [create, update, change("aws_vpc.d", ["delete"], {"cidr": 1})]]
     digests = {digest(world, each) for each in others} | {digest(world, [create, update], output_changes={"a": {"actions": ["create"]}})}
     check(len(digests) == 6 and first not in digests, digests)
+
+
+@promise("plan: what AWS goes on changing makes no plan stale: attributes that stay, that are only known afterwards, or of what is destroyed")
+def plan_volatile(world):
+    def database(actions, time, size=2, before=1, unknown=None, name="aqueduct-dev", **more):
+        old = {"id": name, "size": before, "latest_restorable_time": time, "endpoints": [{"read": time}]}
+        new = None if actions == ["delete"] else {**old, "size": size, **more}
+        for key in unknown or {}:
+            new.pop(key)
+        each = change("module.database.aws_db_instance.this", actions, old, new)
+        each["change"].update({"after_unknown": {"endpoints": [{}], **(unknown or {})}, "replace_paths": [["size"]] if "create" in actions else []})
+        return digest(world, [each])
+
+    seen = set()
+    for arguments in ({"actions": ["update"]}, {"actions": ["update"], "unknown": {"latest_restorable_time": True}},
+                      {"actions": ["delete", "create"], "unknown": {"latest_restorable_time": True, "endpoints": True, "id": True}}, {"actions": ["delete"]}):
+        first = database(time="10:00", **arguments)
+        check(first == database(time="10:05", **arguments), f"the time makes it stale: {arguments}")
+        seen.add(first)
+    check(len(seen) == 4, "these differ")
+    base = database(["update"], "10:00")
+    for other in ({"size": 3}, {"before": 0}, {"name": "other"}, {"public": True}, {"unknown": {"endpoints": True}}):
+        check(database(["update"], "10:00", **other) != base, f"not noticed: {other}")
 
 
 @promise("plan: the report names every change, warns of a database, bucket or host that goes, and its code block cannot be ended by the plan")
@@ -681,11 +757,13 @@ def teardown(world):
     check(len(json.loads((world.directory / "tf.json").read_text())["resources"]) == 4, "the second create")
 
 
-@promise("teardown: a role that may not list by tag does not turn a finished teardown red; the summary has the command for somebody who may")
+@promise("teardown: a role that may not list by tag turns the step red; the summary has the command for somebody who may")
 def leftovers_denied(world):
     world.front.reset()
     world.front.denied = {"GetResources"}
-    check_has(world.ok("leftovers.py").summary, "not looked for", "aws resourcegroupstaggingapi get-resources --tag-filters Key=project,Values=aqueduct")
+    done = world.refused(4, "leftovers.py")
+    check_has(done.stderr, "tag:GetResources", "infra/stacks/github")
+    check_has(done.summary, "not looked for", "aws resourcegroupstaggingapi get-resources --tag-filters Key=project,Values=aqueduct")
     world.front.reset()
 
 
@@ -833,6 +911,39 @@ def setup_github(world):
     check(again.returncode == 0, again.stderr)
     check(not any('"variable", "set"' in call or '"POST"' in call for call in world.calls()), world.calls())
     check_has(again.stdout, "as it is")
+    rule = json.loads((world.github_state / "rulesets").read_text())
+    check(rule["target"] == "tag" and rule["conditions"]["ref_name"]["include"] == ["refs/tags/v*"]
+          and [each["type"] for each in rule["rules"]] == ["creation", "update", "deletion"] and rule["bypass_actors"][0]["actor_id"] == 5, rule)
+
+
+def environment_rules(world, name):
+    return json.loads((world.github_state / "environments" / name).read_text())
+
+
+@promise("set-up: again without --reviewer, whoever approves goes on doing so; --environment adds to those that are deployed")
+def setup_keeps_reviewers(world):
+    path = world.github_state / "environments" / "prod"
+    path.write_text(json.dumps({**environment_rules(world, "prod"), "prevent_self_review": True, "wait_timer": 5}))
+    done = set_up(world, "--environment", "prod")
+    check(done.returncode == 0, done.stderr)
+    check_has(done.stdout, "prod: approved by octocat, as it is", """ENVIRONMENTS is ["dev","prod"], as it is""")
+    check("WARNING" not in done.stderr, done.stderr)
+    rules = environment_rules(world, "prod")
+    check(rules["reviewers"] == [{"type": "User", "id": 583231}] and rules["prevent_self_review"] and rules["wait_timer"] == 5, rules)
+    check(set_up(world, "--reviewer", "hubot").returncode == 0 and environment_rules(world, "prod")["reviewers"] == [{"type": "User", "id": 480938}], "not hubot")
+
+
+@promise("set-up: a reviewer who is not on GitHub changes nothing, the first of two, too; what GitHub refuses for another reason than its plan ends it")
+def setup_stops(world):
+    before = environment_rules(world, "prod")
+    world.forget_calls()
+    for logins in (("octocaat", "hubot"), ("hubot", "octocaat")):
+        done = set_up(world, *(each for login in logins for each in ("--reviewer", login)))
+        check(done.returncode == 1 and "--reviewer octocaat: gh: Not Found" in done.stderr, done.stderr)
+    check(not any('"PUT"' in call or '"set"' in call for call in world.calls()), world.calls())
+    done = set_up(world, "--reviewer", "octocat", GH_REFUSES="Validation Failed")
+    check(done.returncode == 1 and "Validation Failed" in done.stderr, done.stderr)
+    check(environment_rules(world, "prod") == before, "something was set up with less")
 
 
 @promise("set-up: secrets go by standard input and are never printed; the key of the fallback and the one for SSH come from files or the environment")
@@ -850,9 +961,13 @@ def setup_secrets(world):
 
 @promise("set-up: a private repository whose plan has no reviewers is set up without, and told what takes their place; without a login nothing is set")
 def setup_without_reviewers(world):
-    done = set_up(world, "--reviewer", "octocat", GH_NO_REVIEWERS="1")
+    for path in ("environments/prod", "rulesets"):
+        (world.github_state / path).unlink()
+    done = set_up(world, "--reviewer", "octocat", GH_NO_REVIEWERS="1", GH_NO_RULESETS="1")
     check(done.returncode == 0, done.stderr)
-    check_has(done.stdout + done.stderr, "reviewers", "typed", "docs/ci-cd.md")
+    check_has(done.stdout, "reviewers", "typed", "docs/ci-cd.md")
+    check_has(done.stderr, "WARNING: prod has no reviewers, so nobody approves", "WARNING: GitHub has no rules for tags")
+    check("deployment_branch_policy" in environment_rules(world, "prod"), "the rule for branches went, too")
     world.forget_calls()
     done = set_up(world, GH_LOGGED_OUT="1")
     check(done.returncode == 4 and "gh auth login" in done.stderr, done.stderr)
@@ -894,6 +1009,8 @@ def planted_mistakes(world):
     # The rules of this project: all at once, and each is named.
     checkout = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1"
     plant((checkout, "actions/checkout@v7"), (checkout, checkout.replace("3d3c", "4444")), ("Swatinem/rust-cache@", "evil/rust-cache@"),
+          ("    name: Format, clippy, unit tests\n", "    name: Format, clippy, unit tests\n    if: github.actor != ''\n"),
+          ("    name: Terraform, host scripts, policies\n", "    name: Terraform, host scripts, policies\n    needs: check\n"),
           ("permissions: {}", "permissions: write-all"), ("    timeout-minutes: 40\n", ""), ("          persist-credentials: false\n", "          fetch-depth: 1\n"),
           ("      - run: make check\n", "      - run: make $HOME\n      - run: echo \"${{ github.sha }}\"\n      - run: |\n" + "          make check\n" * 6
            + "      - run: scripts/ci/none.sh\n      - run: scripts/ci/teardown.sh dev\n      - uses: ./.github/actions/aws-login\n"))
@@ -902,7 +1019,7 @@ def planted_mistakes(world):
     check(found.returncode == 1, found.stdout)
     check_has(found.stdout, "is not pinned to a commit", "action-pins.txt says", "not among the actions", "permissions: {} is missing", "timeout-minutes is missing",
               "persist-credentials: false is missing", "SC2086", "becomes part of the script", "more than 5 lines", "none.sh is not there",
-              "needs a concurrency group", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write")
+              "check may be skipped", "needs a concurrency group", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write")
     (github / "workflows/ci.yml").write_text(ci)
     (github / "action-pins.txt").write_text(pins + f"acme/unused {'5' * 40} v1\n")
     check_has(world.refused(1, "check-workflows.sh", github, PATH=os.environ["PATH"]).stderr, "acme/unused is used nowhere")

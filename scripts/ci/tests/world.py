@@ -101,6 +101,8 @@ class Front:
         action = handler.headers.get("X-Amz-Target", "").rsplit(".", 1)[-1]
         if action in self.denied:
             return 400, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps({"__type": "AccessDeniedException", "message": "no"}).encode()
+        if handler.command == "HEAD" and "HeadObject" in self.denied:
+            return 403, {}, b""
         if action == "GetCommandInvocation":
             return self.invocation(json.loads(body))
         if action == "CancelCommand":

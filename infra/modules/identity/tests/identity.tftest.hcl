@@ -77,7 +77,7 @@ run "least_privilege" {
         "arn:aws:s3:::${var.environments[split("-", key)[0]].data_bucket}/incoming/*", "arn:aws:ssm:eu-central-1::parameter/aws/service/canonical/*",
         "arn:aws:ssm:eu-central-1::document/AWS-RunShellScript", "arn:aws:ec2:eu-central-1:123456789012:instance/*", "arn:aws:ec2:eu-central-1:123456789012:*/*",
         "arn:aws:ec2:eu-central-1:123456789012:security-group/*", "arn:aws:ec2:eu-central-1:123456789012:volume/*",
-        "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!*", "arn:aws:kms:eu-central-1:123456789012:key/*",
+        "arn:aws:rds:eu-central-1:123456789012:og:default:*", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!*", "arn:aws:kms:eu-central-1:123456789012:key/*",
     "arn:aws:iam::123456789012:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"], r)]]]))
     error_message = "A role of one environment does not reach into another."
   }
@@ -151,6 +151,17 @@ run "what_each_may_not" {
     condition = contains(flatten([for s in jsondecode(aws_iam_policy.this["prod-write"].policy).Statement : s.Resource if s.Sid == "WriteDatabase"]),
     "arn:aws:rds:eu-central-1:123456789012:snapshot:rds:aqueduct-prod-*")
     error_message = "A database can be made from a snapshot that RDS took by itself."
+  }
+  assert {
+    condition = contains(flatten([for s in jsondecode(aws_iam_policy.this["prod-write"].policy).Statement : s.Resource if s.Sid == "WriteDatabase"]),
+    "arn:aws:rds:eu-central-1:123456789012:og:default:*")
+    error_message = "A database that names no option group is put into RDS's default one."
+  }
+  # A condition on the prefix is never fulfilled by HeadObject, which then says 403 of what is missing.
+  assert {
+    condition = [for s in jsondecode(aws_iam_policy.this["prod-deploy"].policy).Statement : [s.Resource, try(s.Condition, null)] if contains(flatten([s.Action]), "s3:ListBucket")] == [
+    ["arn:aws:s3:::aqueduct-prod-artifacts-123456789012", null]]
+    error_message = "deploy lists the artifact bucket, without a condition."
   }
   assert {
     condition = length(setsubtract(["s3:ListBucketMultipartUploads", "s3:AbortMultipartUpload"], flatten([for s in jsondecode(aws_iam_policy.this["prod-write"].policy).Statement : s.Action
