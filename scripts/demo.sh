@@ -25,9 +25,12 @@ query() {
 # By name: what you put beside them is not the demo's.
 pipelines=(pipelines/customers.toml pipelines/passengers.toml pipelines/runways.toml)
 
-step 'Build'
-cargo build --release --locked -p ingest -p etl-runner
-PATH="$PWD/target/release:$PATH"
+# BIN_DIR names a directory with the programs, where they are built already.
+if [ -z "${BIN_DIR:-}" ]; then
+  step 'Build'
+  cargo build --release --locked -p ingest -p etl-runner
+fi
+PATH="$(realpath "${BIN_DIR:-target/release}"):$PATH"
 
 step '1. Put the files of seed-data/ into the store, checked by their pipelines'
 for name in customers passengers runways; do
