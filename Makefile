@@ -71,5 +71,5 @@ cost: ## estimate what each AWS environment costs a month, with the date and the
 workflows: ## check the GitHub workflows and every script in them; installs its linters below .cache
 	@scripts/ci/check-workflows.sh
 
-ci-scripts-test: ## run the scripts behind the workflows against an AWS emulator and stand-ins for GitHub
+ci-scripts-test: workflows ## run the scripts behind the workflows against an AWS emulator and stand-ins for GitHub
 	@scripts/ci/test.sh
