@@ -130,7 +130,7 @@ def settings_of(environment, overrides=()):
     """Defaults of the stack, then the environment's file, then what the command line says."""
     file = PLATFORM / "environments" / f"{environment}.tfvars"
     if not file.exists():
-        raise CostError(f"there is no {file.name}")
+        raise CostError(f"there is no {file.name}; there are {', '.join(sorted(other.stem for other in file.parent.glob('*.tfvars')))}")
     settings = defaults((PLATFORM / "variables.tf").read_text()) | assignments(file.read_text())
     for override in overrides:
         name, equals, text = override.partition("=")

@@ -14,7 +14,7 @@ for platform in "${!names[@]}"; do
   tar -xzf "$archives/$archive" -C "$context/$platform" etl-runner ingest log-shipper
 done
 # Whoever the container runs as may write there.
-install -d -m 777 "$context/root/tmp" "$context/root/work"
-install -D -m 644 "$authorities" "$context/root/etc/ssl/certs/ca-certificates.crt"
+install -d -m 777 "$context/files/tmp" "$context/files/data"
+install -D -m 644 "$authorities" "$context/files/etc/ssl/certs/ca-certificates.crt"
 repository=${GITHUB_REPOSITORY:-local/aqueduct}
 echo "image=ghcr.io/${repository,,}" | if [ -n "${GITHUB_OUTPUT:-}" ]; then tee -a "$GITHUB_OUTPUT"; else cat; fi

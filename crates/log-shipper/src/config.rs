@@ -289,7 +289,7 @@ impl Config {
             None => PathBuf::from("/var/lib/log-shipper"),
             Some(state) => {
                 if !state.get_ref().is_absolute() {
-                    mistakes.add(&state, "state is no absolute path", None);
+                    mistakes.add(&state, "state is no absolute path", Some(ABSOLUTE));
                 }
                 state.into_inner()
             }
@@ -312,6 +312,8 @@ impl Config {
         dimensions.into_iter().any(|(_, value)| value.asks_for("instance_id"))
     }
 }
+
+const ABSOLUTE: &str = "begin with a slash: a service has no directory of its own to begin in";
 
 #[derive(Default)]
 struct Mistakes(Vec<Mistake>);
@@ -366,7 +368,7 @@ impl Mistakes {
         let mut patterns = Vec::new();
         for one in all {
             match glob::Pattern::new(one) {
-                Ok(_) if !one.starts_with('/') => self.add(text, format!("{one} is no absolute path"), None),
+                Ok(_) if !one.starts_with('/') => self.add(text, format!("{one} is no absolute path"), Some(ABSOLUTE)),
                 Ok(pattern) => patterns.push(pattern),
                 Err(error) => self.add(text, format!("{one} is no pattern: {}", error.msg), None),
             }

@@ -69,12 +69,14 @@ make_root() {
   # shellcheck source=/dev/null
   read -r distribution codename < <(. /etc/os-release && echo "$ID $VERSION_CODENAME")
   case "$distribution" in
-    debian) mirror=http://deb.debian.org/debian ;;
-    ubuntu) mirror=http://archive.ubuntu.com/ubuntu ;;
+    debian | ubuntu) ;;
     *) say "roots can be made of Debian and Ubuntu, and this is $distribution"; exit 1 ;;
   esac
-  if [ "$distribution" = ubuntu ] && [ "$(dpkg --print-architecture)" = arm64 ]; then mirror=http://ports.ubuntu.com/ubuntu-ports; fi
-  mirror=${HOST_TEST_MIRROR:-$mirror}
+  # From where apt of this machine has its own packages.
+  # shellcheck disable=SC2016 # apt fills these in, not the shell
+  mirror=${HOST_TEST_MIRROR:-$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
+    | awk -v codename="$codename" '$2 == codename && $3 == "main" && !seen++ { print $1 }')}
+  [ -n "$mirror" ] || { say "apt knows no mirror of $codename; name one in HOST_TEST_MIRROR"; exit 1; }
   ROOT_TAR=$cache/root-$codename-$(dpkg --print-architecture).tar
   if [ -s "$ROOT_TAR" ]; then return; fi
   say "making a root of $distribution $codename from $mirror"
