@@ -67,7 +67,6 @@ struct Shared {
     clients: Mutex<Clients>,
 }
 
-#[derive(Clone)]
 struct Clients {
     settings: SdkConfig,
     logs: aws_sdk_cloudwatchlogs::Client,

@@ -199,6 +199,7 @@ fn own(status: &Status, before: &Counts, lag_per_file: bool) -> Vec<Metric> {
     ];
     let counts = &status.counts;
     let counted = [
+        ("log_shipper_events_dead_letters", counts.dead_letters, before.dead_letters),
         ("log_shipper_events_filtered", counts.filtered, before.filtered),
         ("log_shipper_events_without_time", counts.without_time, before.without_time),
         ("log_shipper_events_not_utf8", counts.not_utf8, before.not_utf8),
@@ -240,4 +241,26 @@ fn own(status: &Status, before: &Counts, lag_per_file: bool) -> Vec<Metric> {
         });
     }
     metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dead_letter::Cause;
+
+    #[test]
+    fn dead_letters_are_told_as_a_whole_and_by_cause_and_only_what_is_new() {
+        let mut status = Status::default();
+        status.counts.set_aside(&Cause::TooOld, 2);
+        let before = status.counts;
+        status.counts.set_aside(&Cause::TooOld, 3);
+        status.counts.set_aside(&Cause::Refused("InvalidParameterException".into()), 1);
+        let metrics = own(&status, &before, false);
+        let told = metrics.iter().filter(|metric| metric.name == "log_shipper_events_dead_letters");
+        let told: Vec<(Vec<&str>, f64)> = told
+            .map(|metric| (metric.dimensions.iter().map(|(_, cause)| cause.as_str()).collect(), metric.value))
+            .collect();
+        assert_eq!(told, [(vec![], 4.0), (vec!["too old"], 3.0), (vec!["refused"], 1.0)]);
+        assert!(!own(&status, &status.counts, false).iter().any(|metric| metric.name.contains("dead_letters")));
+    }
 }
