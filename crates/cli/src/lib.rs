@@ -2,8 +2,8 @@
 //! the JSON envelope, completions, logging.
 //!
 //! Used by binaries only: a library returns values and errors, and leaves it to its binary how they are shown. Knows
-//! nothing of objects, CSV or databases, and installs no signal handlers: what an interruption means is the binary's
-//! to say.
+//! nothing of objects, CSV or databases, and listens to signals only where it is asked to: what an interruption means is
+//! the binary's to say.
 //!
 //! # Streams
 //! Results go to stdout, everything else to stderr, so that `ingest check … --json | jq` sees one document and the
@@ -21,6 +21,7 @@ mod log;
 mod print;
 mod progress;
 mod screen;
+mod signals;
 
 pub use arguments::parse;
 pub use clap_complete::Shell;
@@ -34,3 +35,4 @@ pub use log::init_logging;
 pub use print::{is_closed_pipe, print, print_message};
 pub use progress::Progress;
 pub use screen::Screen;
+pub use signals::Signals;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use clap::CommandFactory;
-use cli::{Exit, Progress, Screen, Terminal};
+use cli::{Exit, Progress, Screen, Signals, Terminal};
 use futures_util::{StreamExt, stream};
 use ingest::check::{self, CheckError};
 use ingest::generate::{self, Summary};
@@ -17,7 +17,6 @@ use ingest::key::Keys;
 use ingest::local::{self, Found, LocalError, LocalFile, Skipped};
 use ingest::upload::{Compress, Input, Options, Outcome, Step, UploadError, Uploader, Watch};
 use objects::{Compression, Decompressed, Glob, Limits, ReadAhead, Store, StoreError};
-use tokio::signal::unix::{SignalKind, signal};
 use transform::Pipeline;
 
 use crate::config::{self, Command, Config, What};
@@ -131,7 +130,7 @@ fn upload(args: &config::Upload, terminal: Terminal) -> Result<Exit, Failure> {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
     let outcome = runtime.block_on(async {
-        let interrupted = interruption().map_err(Failure::runtime)?;
+        let mut signals = Signals::listen().map_err(Failure::runtime)?;
         let opened = OnceLock::new();
         let bar = Bar::new(terminal, &chosen.inputs);
         let finished = RefCell::new(BTreeMap::new());
@@ -150,15 +149,14 @@ fn upload(args: &config::Upload, terminal: Terminal) -> Result<Exit, Failure> {
         let work = upload_all(&mut session, options, &chosen.missing);
         let exit = tokio::select! {
             done = work => return done.and_then(|()| session.finish(&chosen.skipped)),
-            exit = interrupted => exit,
+            exit = signals.next() => exit,
         };
         bar.finish();
         // The upload is dropped by now; in S3 its parts lie there until somebody says that they are not wanted.
         if let Some(store) = opened.get() {
-            let again = interruption().map_err(Failure::runtime)?;
             tokio::select! {
                 _ = tokio::time::timeout(TAKE_BACK, store.settle()) => {}
-                _ = again => {}
+                _ = signals.next() => {}
             }
         }
         // Done, and not told yet because a file before it was still under way. Where nobody reads it any more, that the
@@ -386,18 +384,6 @@ async fn open_store(args: &config::Upload) -> Result<Option<Store>, Failure> {
         Err(StoreError::DirectoryMissing { .. }) if args.dry_run => Ok(None),
         Err(error) => Err(Failure::store(&error)),
     }
-}
-
-/// Completes when the process is asked to stop.
-fn interruption() -> io::Result<impl Future<Output = Exit>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => Exit::Interrupted,
-            _ = terminate.recv() => Exit::Terminated,
-        }
-    })
 }
 
 /// The progress of one file: a bar while it is read, and another while it is sent. Of several files one bar says how

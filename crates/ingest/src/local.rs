@@ -5,10 +5,10 @@
 //! `.tmp`) are left aside and said so. A link that a person names is followed: they asked for it. A directory that may not
 //! be entered fails alone.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use objects::{Glob, GlobError};
@@ -104,6 +104,7 @@ pub enum LocalError {
 
 /// The files `argument` stands for: a file, a directory, or a pattern.
 pub fn find(argument: &Path) -> Result<Found, LocalError> {
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
     match fs::metadata(argument) {
         Ok(meta) if meta.is_dir() => find_below(argument),
         Ok(meta) => {
@@ -112,14 +113,20 @@ pub fn find(argument: &Path) -> Result<Found, LocalError> {
             let name = name.ok_or_else(|| LocalError::NameNotText { path: argument.to_owned() })?.to_owned();
             Ok(Found { files: vec![LocalFile { path: argument.to_owned(), name }], ..Found::default() })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
-            match argument.to_str() {
-                Some(text) if text.contains(['*', '?', '[', '{']) => find_matches(text),
+        // Windows knows no name with a `*` in it.
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | InvalidFilename) => {
+            match argument.to_str().map(with_slashes) {
+                Some(text) if text.contains(['*', '?', '[', '{']) => find_matches(&text),
                 _ => Err(missing(argument)),
             }
         }
         Err(source) => Err(LocalError::Io { action: "look at", path: argument.to_owned(), source }),
     }
+}
+
+/// A pattern has slashes between names; on Windows people write backslashes, which are in no name there.
+fn with_slashes(text: &str) -> Cow<'_, str> {
+    if cfg!(windows) { text.replace('\\', "/").into() } else { text.into() }
 }
 
 /// A regular file, opened; what it is, is asked of the open file, so that nothing can be put in its place in between.
@@ -145,13 +152,23 @@ fn require_regular(path: &Path, meta: &fs::Metadata) -> Result<(), LocalError> {
     if kind.is_dir() {
         return Err(LocalError::Directory { path: path.to_owned() });
     }
-    let kind = match () {
+    Err(LocalError::NotAFile { path: path.to_owned(), kind: special(kind) })
+}
+
+#[cfg(unix)]
+fn special(kind: fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match () {
         () if kind.is_fifo() => "a pipe",
         () if kind.is_socket() => "a socket",
         () if kind.is_block_device() || kind.is_char_device() => "a device",
         () => "something else",
-    };
-    Err(LocalError::NotAFile { path: path.to_owned(), kind })
+    }
+}
+
+#[cfg(not(unix))]
+fn special(_: fs::FileType) -> &'static str {
+    "something else"
 }
 
 fn find_below(directory: &Path) -> Result<Found, LocalError> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cli::human::{bytes, count, counted};
-use cli::{Exit, Screen, Terminal};
+use cli::{Exit, Screen, Signals, Terminal};
 use cloudwatch::{CallError, CloudWatch};
 use log_shipper::checkpoint::{Checkpoint, Positions};
 use log_shipper::config::{Config, Mistake};
@@ -20,7 +20,6 @@ use log_shipper::status::Status;
 use log_shipper::{cwagent, host, permissions, tail};
 use serde::Serialize;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// What is shown, and how the process ends.
 pub(crate) type Failure = (Exit, Vec<Screen>);
@@ -86,14 +85,8 @@ pub(crate) fn run(path: &Path) -> Result<(), Failure> {
 
     let runtime = runtime()?;
     let shipped: std::io::Result<Option<Status>> = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut stop = Box::pin(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        });
+        let mut signals = Signals::listen()?;
+        let mut stop = Box::pin(async move { _ = signals.next().await });
         let host = tokio::select! {
             host = host::known(&config.state, config.names_ask_for_id()) => host,
             () = &mut stop => return Ok(None),

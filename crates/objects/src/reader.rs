@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::content::Hasher;
-use crate::directory::file_version;
+use crate::directory::version_of;
 use crate::s3::RangedRead;
 use crate::{ContentHash, ObjectMeta, StoreError};
 
@@ -131,8 +131,8 @@ impl Source {
         match self {
             Self::S3(_) => Ok(true), // each range was asked of the pinned version
             Self::Directory(file) => {
-                let now = file.metadata().map_err(|error| StoreError::io("read", uri, error))?;
-                Ok(file_version(&now) == meta.version)
+                let now = version_of(file).map_err(|error| StoreError::io("read", uri, error))?;
+                Ok(now == meta.version)
             }
         }
     }

@@ -4,11 +4,12 @@ use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Cursor, Read, Seek};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::content::Hasher;
+use crate::directory::{Mode, mode_of};
+use crate::positioned::{read_at, read_exact_at};
 use crate::{ContentHash, Fingerprint, Fingerprinter, StoreError, Version};
 
 /// Read and hashed while it is still in the processor's cache.
@@ -221,7 +222,7 @@ fn fingerprint_of(file: &File) -> io::Result<Fingerprint> {
     let mut buffer = vec![0; FINGERPRINT_BUFFER];
     let mut at = 0;
     loop {
-        match file.read_at(&mut buffer, at) {
+        match read_at(file, &mut buffer, at) {
             Ok(0) => return Ok(fingerprinter.finish()),
             Ok(read) => {
                 fingerprinter.update(&buffer[..read]);
@@ -245,7 +246,7 @@ pub(crate) struct KnownFile {
 impl KnownFile {
     /// The bytes of a range between borders of pieces into a buffer of that length, and their checksum (blocking).
     pub(crate) fn read(&self, range: &Range<u64>, buffer: &mut [u8]) -> Result<u32, StoreError> {
-        match self.file.read_exact_at(buffer, range.start) {
+        match read_exact_at(&self.file, buffer, range.start) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(self.changed()),
             read => read.map_err(|error| StoreError::from_read(error, &self.name))?,
         }
@@ -328,12 +329,13 @@ impl Source {
         Ok(bytes)
     }
 
-    /// Permission bits for a copy: a file's own without execution, else the owner's alone.
-    pub(crate) fn mode(&self) -> u32 {
-        match &self.stream {
-            Stream::File(file) => file.metadata().map_or(0o600, |meta| meta.permissions().mode() & 0o644 | 0o600),
-            Stream::Other(_) => 0o600,
-        }
+    /// What a copy is to allow.
+    pub(crate) fn mode(&self) -> Mode {
+        let original = match &self.stream {
+            Stream::File(file) => file.metadata().ok(),
+            Stream::Other(_) => None,
+        };
+        mode_of(original.as_ref())
     }
 
     /// Bytes and hash of what was read; an error when a file's size or the expected hash does not agree.

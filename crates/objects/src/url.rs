@@ -1,7 +1,6 @@
 //! The address of a store, as a person writes it.
 
 use std::fmt;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -110,7 +109,21 @@ fn file_path(rest: &str) -> Option<PathBuf> {
     if !path.starts_with('/') {
         return None;
     }
-    Some(PathBuf::from(std::ffi::OsString::from_vec(percent_decode(path.as_bytes())?)))
+    path_of(percent_decode(path.as_bytes())?)
+}
+
+#[cfg(unix)]
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+}
+
+/// `/C:/data` is `C:/data`.
+#[cfg(windows)]
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+    let text = String::from_utf8(bytes).ok()?;
+    let drive = text.strip_prefix('/').filter(|rest| matches!(rest.as_bytes(), [b'a'..=b'z' | b'A'..=b'Z', b':', ..]));
+    Some(PathBuf::from(drive.unwrap_or(&text)))
 }
 
 impl fmt::Display for StoreUrl {
@@ -127,13 +140,30 @@ impl fmt::Display for StoreUrl {
 /// whatever bytes they are made of.
 pub(crate) fn file_uri(path: &Path) -> String {
     let mut uri = String::from("file://");
-    for &byte in path.as_os_str().as_bytes() {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    #[cfg(windows)]
+    let bytes = windows_path(bytes, &mut uri);
+    for &byte in &*bytes {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => uri.push(byte.into()),
             _ => uri.push_str(&format!("%{byte:02X}")),
         }
     }
     uri
+}
+
+/// A path as `canonicalize` gives it, as it stands behind `file://`: `\\?\C:\a` as `/C:/a`, `\\?\UNC\host\a` as `host/a`. The drive's
+/// colon goes into `uri` at once, because it stays what it is.
+#[cfg(windows)]
+fn windows_path(path: &[u8], uri: &mut String) -> Vec<u8> {
+    let mut rest = path.strip_prefix(br"\\?\").unwrap_or(path);
+    if let Some(host) = rest.strip_prefix(br"UNC\") {
+        rest = host;
+    } else if let [drive @ (b'a'..=b'z' | b'A'..=b'Z'), b':', below @ ..] = rest {
+        uri.extend(['/', char::from(*drive), ':']);
+        rest = below;
+    }
+    rest.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect()
 }
 
 /// `None` when a `%` is not followed by two hexadecimal digits.

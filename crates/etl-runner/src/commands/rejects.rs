@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -415,11 +414,9 @@ impl Unfinished {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        // Rejects are people's data: nobody else's to read.
-        let mode = fs::Permissions::from_mode(0o600);
         fs::metadata(directory)?;
-        let file =
-            tempfile::Builder::new().prefix(".rejects-").suffix(".part").permissions(mode).tempfile_in(directory);
+        // Rejects are people's data: the file is its maker's alone to read, and on Windows takes the directory's rights.
+        let file = tempfile::Builder::new().prefix(".rejects-").suffix(".part").tempfile_in(directory);
         // Its own message would name a file nobody knows.
         let file = file.map_err(|error| io::Error::from(error.kind()))?;
         Ok(Self { file, target })

@@ -6,8 +6,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cli::Exit;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use cli::{Exit, Signals};
 
 use super::failure::Failure;
 
@@ -41,7 +40,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Stopped> {
 pub(super) fn block_on_unless<T>(committing: &AtomicBool, work: impl Future<Output = T>) -> Result<T, Stopped> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Stopped::NoRuntime)?;
     let ended = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::listen().map_err(Stopped::NoRuntime)?;
         let mut work = pin!(work);
         tokio::select! {
             biased;
@@ -62,23 +61,4 @@ pub(super) fn block_on_unless<T>(committing: &AtomicBool, work: impl Future<Outp
     // A thread may hang in a read that nobody waits for any more.
     runtime.shutdown_background();
     ended
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Stopped> {
-        let listen = |kind| signal(kind).map_err(Stopped::NoRuntime);
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> Exit {
-        tokio::select! {
-            _ = self.interrupt.recv() => Exit::Interrupted,
-            _ = self.terminate.recv() => Exit::Terminated,
-        }
-    }
 }

@@ -162,6 +162,9 @@ impl fmt::Display for DatabaseUrl {
 
 fn sqlite(rest: &str) -> Result<PathBuf, ConfigError> {
     let path = rest.strip_prefix("//").unwrap_or(rest);
+    // `sqlite:///C:/a.db`
+    let drive = path.strip_prefix('/').filter(|path| path.as_bytes().get(1) == Some(&b':'));
+    let path = drive.filter(|_| cfg!(windows)).unwrap_or(path);
     if path.contains(":memory:") || path.contains("mode=memory") {
         Err(ConfigError::MemoryDatabase)
     } else if path.is_empty() {

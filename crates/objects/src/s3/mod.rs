@@ -327,7 +327,7 @@ fn missing_profile() -> Option<StoreError> {
     let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     let profile = set("AWS_PROFILE")?;
     let file = |name, default: &str| {
-        set(name).map_or_else(|| PathBuf::from(set("HOME").unwrap_or_default()).join(default), PathBuf::from)
+        set(name).map_or_else(|| std::env::home_dir().unwrap_or_default().join(default), PathBuf::from)
     };
     let config = file("AWS_CONFIG_FILE", ".aws/config");
     let credentials = file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");

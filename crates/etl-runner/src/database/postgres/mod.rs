@@ -5,6 +5,7 @@ mod copy;
 mod exact;
 mod ledger;
 mod load;
+#[cfg(unix)]
 mod nodelay;
 mod rejects;
 mod split;
@@ -228,6 +229,8 @@ impl Postgres {
         let whom = Whom { server: &self.server, user: &self.user };
         match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
             Ok(Ok(connection)) => {
+                // Windows has no way to find the socket: there a small load waits for the server's acknowledgement.
+                #[cfg(unix)]
                 nodelay::send_at_once();
                 Ok(connection)
             }

@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::Access;
 use sqlx::query::Query;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
@@ -214,7 +213,7 @@ impl Sqlite {
             }
         };
         let directory = directory_of(path);
-        let file = rustix::fs::access(path, Access::WRITE_OK).is_err().then(|| lack("the database file", path));
+        let file = (!may_write(path)).then(|| lack("the database file", path));
         let beside = require_writable(directory).is_err().then(|| lack("the directory", directory));
         file.into_iter().chain(beside).collect()
     }
@@ -285,7 +284,19 @@ fn directory_of(path: &Path) -> &Path {
 
 /// Whether files can be made in a directory.
 fn require_writable(directory: &Path) -> io::Result<()> {
-    Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+    #[cfg(unix)]
+    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
+    // Who may do what there is known only to whoever tries.
+    #[cfg(not(unix))]
+    tempfile::tempfile_in(directory)?;
+    Ok(())
+}
+
+fn may_write(file: &Path) -> bool {
+    #[cfg(unix)]
+    return rustix::fs::access(file, rustix::fs::Access::WRITE_OK).is_ok();
+    #[cfg(not(unix))]
+    return std::fs::OpenOptions::new().append(true).open(file).is_ok();
 }
 
 /// Whether a run could make the file, and the last directory on the way to it.

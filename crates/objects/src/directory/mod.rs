@@ -3,18 +3,17 @@
 //! Every path is walked component by component below an open handle of the store's directory, and no component may be a
 //! symbolic link. So a key cannot lead out of the store, not even when somebody swaps a directory for a link meanwhile.
 
-use std::fs::{File, Metadata};
+mod folder;
+
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
-
+use self::folder::{Fault, Folder, Kind, Look};
+pub(crate) use self::folder::{Mode, mode_of, version_of};
 use crate::list::{SkipReason, Skips};
 use crate::reader::Source;
 use crate::url::file_uri;
@@ -32,7 +31,7 @@ const COPY_BYTES: usize = 1024 * 1024;
 pub struct DirectoryStore {
     /// Absolute, without symbolic links.
     path: PathBuf,
-    root: Arc<OwnedFd>,
+    root: Arc<Folder>,
 }
 
 impl DirectoryStore {
@@ -42,12 +41,11 @@ impl DirectoryStore {
             io::ErrorKind::NotADirectory => StoreError::NotADirectory { path: path.to_owned() },
             _ => StoreError::io("open", path, error),
         })?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&real, flags, Mode::empty()).map_err(|error| match error {
-            Errno::NOTDIR => StoreError::NotADirectory { path: path.to_owned() },
-            _ => StoreError::io("open", path, error.into()),
+        let root = Folder::open(&real).map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory => StoreError::NotADirectory { path: path.to_owned() },
+            _ => StoreError::io("open", path, error),
         })?;
-        Ok(Self { path: real, root: Arc::new(root) })
+        Ok(Self { path: as_people_write_it(real), root: Arc::new(root) })
     }
 
     pub(crate) fn create(path: &Path) -> Result<(), StoreError> {
@@ -99,10 +97,9 @@ impl DirectoryStore {
         let (store, key) = (self.clone(), key.to_owned());
         blocking("read", move || {
             let (directory, name) = store.parent_of(&key, Missing::Error)?;
-            let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| store.explain("read", &key, error))?;
-            store.check_kind(&key, FileType::from_raw_mode(stat.st_mode))?;
-            Ok(object_of(key.clone(), &stat))
+            let look = directory.look(name).map_err(|error| store.explain("read", &key, error))?;
+            store.check_kind(&key, look.kind)?;
+            Ok(object_of(key.clone(), &look))
         })
         .await
     }
@@ -134,9 +131,9 @@ impl DirectoryStore {
             Err(StoreError::NotFound { .. }) => return Err(changed()),
             other => other?,
         };
-        let opened = file.metadata().map_err(|error| self.io("read", &meta.key, error))?;
-        self.check_kind(&meta.key, FileType::from_raw_mode(opened.mode()))?;
-        if file_version(&opened) == meta.version { Ok(file) } else { Err(changed()) }
+        let opened = Folder::look_at(&file).map_err(|error| self.io("read", &meta.key, error))?;
+        self.check_kind(&meta.key, opened.kind)?;
+        if opened.version() == meta.version { Ok(file) } else { Err(changed()) }
     }
 
     pub(crate) async fn put(&self, key: &str, upload: Upload<'_>) -> Result<Uploaded, StoreError> {
@@ -159,14 +156,14 @@ impl DirectoryStore {
             }
             let mode = source.mode();
             let (size, sha256) = source.finish(expected)?;
-            let meta = temporary.publish(name, mode, only_if_absent).map_err(|error| match error.kind() {
+            let version = temporary.publish(name, mode, only_if_absent).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists if only_if_absent => StoreError::AlreadyExists { uri: store.uri_of(&key) },
                 io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists => {
                     StoreError::NotAFile { path: store.path.join(&key), kind: "a directory" }
                 }
                 _ => store.io("write", &key, error),
             })?;
-            Ok(Uploaded { key, size, version: file_version(&meta), etag: None, sha256, continued: 0 })
+            Ok(Uploaded { key, size, version, etag: None, sha256, continued: 0 })
         });
         let report = async {
             while let Some(count) = counted.recv().await {
@@ -178,34 +175,30 @@ impl DirectoryStore {
     }
 
     /// The directory a key's file is in, opened without following a link, and the file's name.
-    fn parent_of<'k>(&self, key: &'k str, missing: Missing) -> Result<(OwnedFd, &'k str), StoreError> {
+    fn parent_of<'k>(&self, key: &'k str, missing: Missing) -> Result<(Folder, &'k str), StoreError> {
         check_key(key)?;
         let (parents, name) = key.rsplit_once('/').map_or((None, key), |(parents, name)| (Some(parents), name));
-        let mut directory = open_directory(&*self.root, ".").map_err(|error| self.explain("open", key, error))?;
+        let mut directory = self.root.again().map_err(|error| self.io("open", key, error))?;
         let mut path = self.path.clone();
         for component in parents.into_iter().flat_map(|parents| parents.split('/')) {
             path.push(component);
-            let mut next = open_directory(&directory, component);
-            if matches!(next, Err(Errno::NOENT)) && missing == Missing::Create {
-                match rustix::fs::mkdirat(&directory, component, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(error) => return Err(StoreError::io("create directory", &path, error.into())),
-                }
-                next = open_directory(&directory, component);
+            let mut next = directory.enter(component);
+            if matches!(next, Err(Fault::Missing)) && missing == Missing::Create {
+                directory.make(component).map_err(|error| StoreError::io("create directory", &path, error))?;
+                next = directory.enter(component);
             }
             directory = match next {
                 Ok(next) => next,
-                Err(Errno::NOENT) => return Err(StoreError::NotFound { uri: self.uri_of(key) }),
-                // A link, or a file where a directory is needed; either way nothing below it.
-                Err(Errno::NOTDIR | Errno::LOOP) => {
-                    let stat = rustix::fs::statat(&directory, component, AtFlags::SYMLINK_NOFOLLOW);
-                    return Err(match stat.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-                        Ok(FileType::Symlink) => StoreError::SymbolicLink { path },
+                Err(Fault::Missing) => return Err(StoreError::NotFound { uri: self.uri_of(key) }),
+                // Either way there is nothing below it.
+                Err(Fault::Barred) => {
+                    return Err(match directory.look(component).map(|look| look.kind) {
+                        Ok(Kind::Link) => StoreError::SymbolicLink { path },
                         _ if missing == Missing::Create => StoreError::NotADirectory { path },
                         _ => StoreError::NotFound { uri: self.uri_of(key) },
                     });
                 }
-                Err(error) => return Err(StoreError::io("open", path, error.into())),
+                Err(Fault::Io(error)) => return Err(StoreError::io("open", path, error)),
             };
         }
         Ok((directory, name))
@@ -213,28 +206,24 @@ impl DirectoryStore {
 
     fn open_file(&self, key: &str) -> Result<File, StoreError> {
         let (directory, name) = self.parent_of(key, Missing::Error)?;
-        // NONBLOCK: opening a pipe must not wait for somebody to write into it.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&directory, name, flags, Mode::empty())
-            .map_err(|error| self.explain("read", key, error))?;
-        Ok(File::from(file))
+        directory.open_file(name).map_err(|error| self.explain("read", key, error))
     }
 
-    fn check_kind(&self, key: &str, kind: FileType) -> Result<(), StoreError> {
+    fn check_kind(&self, key: &str, kind: Kind) -> Result<(), StoreError> {
         let path = || self.path.join(key);
         match kind {
-            FileType::RegularFile => Ok(()),
-            FileType::Symlink => Err(StoreError::SymbolicLink { path: path() }),
-            FileType::Directory => Err(StoreError::NotAFile { path: path(), kind: "a directory" }),
-            _ => Err(StoreError::NotAFile { path: path(), kind: "a device, pipe or socket" }),
+            Kind::File => Ok(()),
+            Kind::Link => Err(StoreError::SymbolicLink { path: path() }),
+            Kind::Directory => Err(StoreError::NotAFile { path: path(), kind: "a directory" }),
+            Kind::Other => Err(StoreError::NotAFile { path: path(), kind: "a device, pipe or socket" }),
         }
     }
 
-    fn explain(&self, action: &'static str, key: &str, error: Errno) -> StoreError {
-        match error {
-            Errno::NOENT => StoreError::NotFound { uri: self.uri_of(key) },
-            Errno::LOOP => StoreError::SymbolicLink { path: self.path.join(key) },
-            _ => self.io(action, key, error.into()),
+    fn explain(&self, action: &'static str, key: &str, fault: Fault) -> StoreError {
+        match fault {
+            Fault::Missing => StoreError::NotFound { uri: self.uri_of(key) },
+            Fault::Barred => StoreError::SymbolicLink { path: self.path.join(key) },
+            Fault::Io(error) => self.io(action, key, error),
         }
     }
 
@@ -247,6 +236,17 @@ impl DirectoryStore {
 enum Missing {
     Error,
     Create,
+}
+
+/// Windows puts `\\\\?\\` before a path that it has resolved.
+fn as_people_write_it(real: PathBuf) -> PathBuf {
+    #[cfg(windows)]
+    if let Some(path) = real.to_str().and_then(|path| path.strip_prefix(r"\\?\"))
+        && path.as_bytes().get(1) == Some(&b':')
+    {
+        return PathBuf::from(path);
+    }
+    real
 }
 
 /// A key names a file below the directory only if it says the same on every system and to every reader.
@@ -265,29 +265,39 @@ fn check_key(key: &str) -> Result<(), StoreError> {
         "it holds an empty name between slashes"
     } else if key.split('/').any(|segment| segment == "." || segment == "..") {
         "it holds . or .. as a name"
+    } else if cfg!(windows)
+        && let Some(reason) = key.split('/').find_map(refused_by_windows)
+    {
+        reason
     } else {
         return Ok(());
     };
     Err(StoreError::UnsafeKey { key: key.to_owned(), reason })
 }
 
-fn open_directory(below: impl std::os::fd::AsFd, name: &str) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(below, name, flags, Mode::empty())
+/// Names that stand for something else there, or that no program could open by them: Microsoft's "Naming Files, Paths, and
+/// Namespaces".
+fn refused_by_windows(name: &str) -> Option<&'static str> {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let is_numbered = |device: &str| {
+        let number = stem.strip_prefix(device);
+        number.is_some_and(|number| matches!(number.as_bytes(), [b'0'..=b'9']) || matches!(number, "¹" | "²" | "³"))
+    };
+    let is_device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$");
+    if name.contains(|char: char| char.is_control() || r#"<>:"|?*"#.contains(char)) {
+        Some("it holds a character that no file name of Windows can hold")
+    } else if name.ends_with(['.', ' ']) {
+        Some("a name in it ends in a dot or a space, which Windows leaves out")
+    } else if is_device || is_numbered("COM") || is_numbered("LPT") {
+        Some("a name in it stands for a device on Windows")
+    } else {
+        None
+    }
 }
 
-fn object_of(key: String, stat: &Stat) -> ObjectMeta {
-    let (seconds, nanoseconds) = (stat.st_mtime as i128, stat.st_mtime_nsec as i128);
-    let size = u64::try_from(stat.st_size).unwrap_or_default();
-    let modified_ns = seconds * 1_000_000_000 + nanoseconds;
-    let version = Version::File { size, modified_ns, inode: stat.st_ino };
-    ObjectMeta { key, size, last_modified: time_of(modified_ns), version, etag: None, sha256: None }
-}
-
-/// The version of an open file.
-pub(crate) fn file_version(meta: &Metadata) -> Version {
-    let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-    Version::File { size: meta.len(), modified_ns, inode: meta.ino() }
+fn object_of(key: String, look: &Look) -> ObjectMeta {
+    let last_modified = time_of(look.modified_ns);
+    ObjectMeta { key, size: look.size, last_modified, version: look.version(), etag: None, sha256: None }
 }
 
 /// Times before 1970 exist on disks.
@@ -326,40 +336,39 @@ async fn blocking<T: Send + 'static>(
 
 /// A file nobody else can name or read yet; removed unless it is published.
 struct Temporary {
-    directory: OwnedFd,
+    directory: Folder,
     name: String,
     file: File,
     published: bool,
 }
 
 impl Temporary {
-    fn create(directory: OwnedFd) -> io::Result<Self> {
+    fn create(directory: Folder) -> io::Result<Self> {
         let name = format!("{TEMPORARY_PREFIX}{:016x}", random());
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&directory, &name, flags, Mode::from_raw_mode(0o600))?;
-        Ok(Self { directory, name, file: file.into(), published: false })
+        let file = directory.create(&name)?;
+        Ok(Self { directory, name, file, published: false })
     }
 
     /// Durable first, visible second: after a crash the name holds the whole file or what it held before.
-    fn publish(mut self, name: &str, mode: u32, only_if_absent: bool) -> io::Result<Metadata> {
-        self.file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    fn publish(mut self, name: &str, mode: Mode, only_if_absent: bool) -> io::Result<Version> {
+        Folder::set_mode(&self.file, mode)?;
         self.file.sync_all()?;
         if only_if_absent {
             // A link never replaces; the temporary name goes when `self` does.
-            rustix::fs::linkat(&self.directory, &self.name, &self.directory, name, AtFlags::empty())?;
+            self.directory.link(&self.name, name)?;
         } else {
-            rustix::fs::renameat(&self.directory, &self.name, &self.directory, name)?;
+            self.directory.rename(&self.name, name)?;
             self.published = true;
         }
-        rustix::fs::fsync(&self.directory)?;
-        self.file.metadata()
+        self.directory.sync()?;
+        version_of(&self.file)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.published {
-            let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty()); // a hidden leftover at worst
+            let _ = self.directory.remove(&self.name); // a hidden leftover at worst
         }
     }
 }
@@ -373,7 +382,7 @@ pub(crate) fn random() -> u64 {
 /// A listing under way: the open directories from the root down to where it stands.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    root: Arc<OwnedFd>,
+    root: Arc<Folder>,
     path: PathBuf,
     glob: Glob,
     /// The pattern itself names an ending of unfinished files.
@@ -384,7 +393,7 @@ pub(crate) struct Walk {
 
 #[derive(Debug)]
 struct Level {
-    directory: OwnedFd,
+    directory: Folder,
     /// Empty, or the keys' common start up to and with the slash.
     prefix: String,
     names: Names,
@@ -427,11 +436,8 @@ impl Walk {
     pub(crate) fn next_page(&mut self, skips: &mut Skips) -> Result<Vec<ObjectMeta>, StoreError> {
         if !self.started {
             self.started = true;
-            let root =
-                open_directory(&*self.root, ".").map_err(|error| StoreError::io("list", &self.path, error.into()))?;
-            let level = self.read_level(root, String::new(), skips);
-            let level = level.map_err(|error| StoreError::io("list", &self.path, error.into()))?;
-            self.levels.push(level);
+            let level = self.root.again().and_then(|root| self.read_level(root, String::new(), skips));
+            self.levels.push(level.map_err(|error| StoreError::io("list", &self.path, error))?);
         }
         let mut page = Vec::new();
         while page.len() < PAGE {
@@ -447,23 +453,28 @@ impl Walk {
                     skips.add(key, SkipReason::TooDeep);
                     continue;
                 }
-                let opened = open_directory(&level.directory, name);
-                let level = opened.and_then(|directory| self.read_level(directory, format!("{key}/"), skips));
+                let level = match level.directory.enter(name) {
+                    Ok(directory) => self.read_level(directory, format!("{key}/"), skips),
+                    Err(Fault::Barred) => {
+                        skips.add(key, SkipReason::SymbolicLink);
+                        continue;
+                    }
+                    Err(fault) => Err(fault.into_io()),
+                };
                 match level {
                     Ok(level) => self.levels.push(level),
-                    Err(Errno::NOENT) => {} // gone meanwhile
-                    Err(Errno::LOOP | Errno::NOTDIR) => skips.add(key, SkipReason::SymbolicLink),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {} // gone meanwhile
                     Err(_) => skips.add(key, SkipReason::Unreadable),
                 }
             } else {
                 let key = format!("{}{name}", level.prefix);
-                match rustix::fs::statat(&level.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                        FileType::RegularFile => page.push(object_of(key, &stat)),
-                        FileType::Symlink => skips.add(key, SkipReason::SymbolicLink),
-                        _ => skips.add(key, SkipReason::NotAFile),
+                match level.directory.look(name) {
+                    Ok(look) => match look.kind {
+                        Kind::File => page.push(object_of(key, &look)),
+                        Kind::Link => skips.add(key, SkipReason::SymbolicLink),
+                        Kind::Directory | Kind::Other => skips.add(key, SkipReason::NotAFile),
                     },
-                    Err(Errno::NOENT) => {} // gone meanwhile
+                    Err(Fault::Missing) => {} // gone meanwhile
                     Err(_) => skips.add(key, SkipReason::Unreadable),
                 }
             }
@@ -471,34 +482,22 @@ impl Walk {
         Ok(page)
     }
 
-    fn read_level(&self, directory: OwnedFd, prefix: String, skips: &mut Skips) -> Result<Level, Errno> {
+    fn read_level(&self, directory: Folder, prefix: String, skips: &mut Skips) -> io::Result<Level> {
         let mut names = Names::default();
-        let mut listing = Dir::read_from(&directory)?;
-        while let Some(found) = listing.read() {
-            let found = found?;
-            let bytes = found.file_name().to_bytes();
-            if bytes == b"." || bytes == b".." {
-                continue;
-            }
-            let mut kind = found.file_type();
-            if kind == FileType::Unknown {
-                // Some file systems do not tell in a listing.
-                let stat = rustix::fs::statat(&directory, found.file_name(), AtFlags::SYMLINK_NOFOLLOW);
-                kind = stat.map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode));
-            }
+        directory.each_name(|bytes, kind| {
             let name = String::from_utf8_lossy(bytes);
             let key = format!("{prefix}{name}");
-            let is_directory = kind == FileType::Directory;
+            let is_directory = kind == Kind::Directory;
             let wanted = match kind {
-                FileType::Directory => self.glob.may_match_below(&format!("{key}/")),
+                Kind::Directory => self.glob.may_match_below(&format!("{key}/")),
                 // A link may stand for a file or for a directory; which one, only following it would tell.
-                FileType::Symlink => self.glob.matches(&key) || self.glob.may_match_below(&format!("{key}/")),
-                _ => self.glob.matches(&key),
+                Kind::Link => self.glob.matches(&key) || self.glob.may_match_below(&format!("{key}/")),
+                Kind::File | Kind::Other => self.glob.matches(&key),
             };
             if !wanted || bytes.starts_with(TEMPORARY_PREFIX.as_bytes()) {
-                continue;
+                return;
             }
-            let skipped = if kind == FileType::Symlink {
+            let skipped = if kind == Kind::Link {
                 Some(SkipReason::SymbolicLink)
             } else if std::str::from_utf8(bytes).is_err() {
                 Some(SkipReason::NotUtf8)
@@ -506,7 +505,7 @@ impl Walk {
                 Some(SkipReason::Backslash)
             } else if bytes.starts_with(b".") && self.glob.as_literal().is_none() {
                 Some(SkipReason::Hidden)
-            } else if !is_directory && kind != FileType::RegularFile {
+            } else if kind == Kind::Other {
                 Some(SkipReason::NotAFile)
             } else if !is_directory && !self.unfinished_too && is_unfinished(&name) {
                 Some(SkipReason::Unfinished)
@@ -519,7 +518,7 @@ impl Walk {
                 Some(reason) => skips.add(key, reason),
                 None => names.add(&name, is_directory),
             }
-        }
+        })?;
         names.sort();
         Ok(Level { directory, prefix, names })
     }
@@ -549,7 +548,33 @@ mod tests {
             assert!(matches!(check_key(key), Err(StoreError::UnsafeKey { .. })), "{key:?}");
         }
         for key in ["a.csv", "..a/b..", "a/...", "%2e%2e/x.csv", "-rf.csv", "$(touch x).csv", "a b\nc", "é/ñ.csv"] {
-            assert!(check_key(key).is_ok(), "{key:?}");
+            assert_eq!(check_key(key).is_ok(), !cfg!(windows) || !key.contains('\n'), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_windows_gives_another_meaning_are_known() {
+        for name in [
+            "a:b",
+            "C:",
+            "x?",
+            "a*.csv",
+            "tab\t",
+            "a.",
+            "a ",
+            "nul",
+            "CON.csv",
+            "com1",
+            "LPT9.csv.gz",
+            "com¹",
+            "aux .csv",
+        ] {
+            assert!(refused_by_windows(name).is_some(), "{name:?}");
+        }
+        for name in
+            ["a.csv", "console.csv", "com.csv", "com10", "lpt", "nul1", "-rf.csv", "a b", "ñ.csv", ".hidden", "..a"]
+        {
+            assert!(refused_by_windows(name).is_none(), "{name:?}");
         }
     }
 
