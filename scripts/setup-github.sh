@@ -8,7 +8,7 @@
 #   --outputs FILE              `terraform output -json` of infra/stacks/github; asked from there where it is not given
 #   --environment NAME          one of those in the outputs; again for another; all of them without it
 #   --alert-email ADDRESS       whom alarms and the budget write to; prod wants one
-#   --reviewer LOGIN            who approves stage and prod; again for another; without it whoever approves by now goes on doing so
+#   --reviewer LOGIN            who approves stage and prod, and every teardown; again for another; without it whoever approves by now goes on doing so
 #   --ec2-public-key FILE       for SSH to the host; none is needed for Session Manager
 #   --private-key-file FILE     the fallback without Systems Manager: the key that workflows use SSH with …
 #   --ec2-host ADDRESS          … the host …
@@ -107,7 +107,7 @@ find_outputs() {
 }
 
 output_of() { # ENVIRONMENT KIND
-  jq -er --arg name "$1" --arg kind "$2" '.role_arns.value[$name][$kind]' <<<"$outputs" || stop 1 "the outputs have no role $2 of $1"
+  jq -er --arg name "$1" --arg kind "$2" '.role_arns.value[$name][$kind]' <<<"$outputs" || stop 1 "the outputs have no role $2 of $1; apply infra/stacks/github again"
 }
 
 # --- variables and secrets; WHERE is an environment, or empty for the repository ---
@@ -225,7 +225,7 @@ set_up_environment() { # NAME
 
   make_environment "$name" "$wanted"
   if [ "$name" != dev ] && [ "$approving" = '[]' ]; then
-    warn "$name has no reviewers, so nobody approves: whoever may start a workflow on main, or push a tag v*, changes and destroys $name with its roles. --reviewer LOGIN names somebody"
+    warn "$name has no reviewers, so nobody approves: whoever may start a workflow on main, or push a tag v*, changes $name with its roles. --reviewer LOGIN names somebody"
   fi
   if [ "$has_rules" = true ]; then
     allow "$name" branch main
@@ -239,13 +239,22 @@ set_up_environment() { # NAME
     if [ "$name" = dev ]; then allow "$name-plan" branch 'refs/pull/*/merge'; fi
   fi
 
+  # The role of a teardown is the only one that deletes what holds data. So it asks in dev, too, and a tag is not enough.
+  make_environment "$name-teardown" "$reviewer_rules"
+  if [ "$name" != dev ] && [ "$approving" = '[]' ]; then
+    warn "$name-teardown has no reviewers, so nobody approves: whoever may start a workflow on main destroys $name with its data. --reviewer LOGIN names somebody"
+  fi
+  if [ "$has_rules" = true ]; then allow "$name-teardown" branch main; fi
+
   for kind in apply deploy upload; do
     role=$(output_of "$name" "$kind") # here a failure counts, as an argument it would not
     variable "$name" "AWS_ROLE_${kind^^}" "$role"
   done
   role=$(output_of "$name" plan)
   variable "$name-plan" AWS_ROLE_PLAN "$role"
-  for kind in "$name" "$name-plan"; do
+  role=$(output_of "$name" teardown)
+  variable "$name-teardown" AWS_ROLE_TEARDOWN "$role"
+  for kind in "$name" "$name-plan" "$name-teardown"; do
     variable "$kind" PERMISSIONS_BOUNDARY_ARN "$boundary"
     variable "$kind" DATA_BUCKET_NAME "$data_bucket"
     if [ -n "${AWS_FALLBACK_ACCESS_KEY_ID:-}" ]; then

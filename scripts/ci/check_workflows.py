@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 MOST_LINES = 5
 # A workflow that changes an environment must not be cancelled by the next; one that only looks may be.
 CHANGES_SOMETHING = re.compile(r"scripts/ci/(terraform\.sh apply|teardown\.sh|ship\.sh|deploy\.py|lock-database\.sh|run_job\.py|upload_csv\.py)")
+# Where these roles are to be used: in GitHub environments whose names end like this. The others: in those that are called dev, stage and prod.
+ENDS = {"PLAN": "-plan", "TEARDOWN": "-teardown"}
 USES = re.compile(r"^\s*(?:- )?uses:\s*(\S+)(?:\s+#\s*(\S+))?\s*$")
 
 
@@ -117,6 +119,10 @@ class Check:
             self.find(where, "it logs in to AWS, so it has to name the environment that the role trusts")
         if logs_in and job.get("permissions", {}).get("id-token") != "write":
             self.find(where, "it logs in to AWS, so it needs id-token: write")
+        end = re.search(r"(-[a-z]+)?$", str(job.get("environment", ""))).group()
+        for kind in sorted(set(re.findall(r"\bvars\.AWS_ROLE_([A-Z]+)", str(job["steps"])))):
+            if end != ENDS.get(kind, ""):
+                self.find(where, f"AWS_ROLE_{kind} is not for the environment of this job, whose name ends in '{end}' and not in '{ENDS.get(kind, '')}'")
 
     def check_steps(self, where, steps, shell):
         scripts = []

@@ -4,7 +4,7 @@
     empty_bucket.py BUCKET…
 
 A bucket that is not there is empty. It can be run again at any time, also after it was stopped. Needs s3:ListBucketVersions on the
-buckets, s3:DeleteObject and s3:DeleteObjectVersion on their objects: the apply role.
+buckets, s3:DeleteObject and s3:DeleteObjectVersion on their objects: the teardown role.
 """
 import json
 import os

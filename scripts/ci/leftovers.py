@@ -29,7 +29,7 @@ def main(_):
         if not error.is_denied:
             raise
         write_summary(f"### Leftovers: not looked for\n\nThis role may not list resources by tag. Somebody who may: `{command}`\n")
-        raise Stop(4, "what is left is not known: the role may not list resources by tag (tag:GetResources), which the apply role of "
+        raise Stop(4, "what is left is not known: the role may not list resources by tag (tag:GetResources), which the teardown role of "
                       "infra/stacks/github may; apply that again. The teardown itself is not undone by this") from None
     rows = sorted((resource["ResourceARN"], purpose(resource["ResourceARN"])) for resource in found)
     for arn, why in rows:

@@ -21,7 +21,8 @@ confirm() {
 }
 
 # An apply of its own: a destroy that meets a protected database stops half-way, with the host gone. Of the database alone, so that after
-# a teardown that was stopped nothing is made again only to be destroyed.
+# a teardown that was stopped nothing is made again only to be destroyed. Where main would replace the database, or make something first, such an
+# apply could not be: then AWS is asked directly.
 lift_protection() {
   local database=module.database.aws_db_instance.this status=0
   "$here/terraform.sh" state-has "$database" || status=$?
@@ -31,9 +32,22 @@ lift_protection() {
     *) stop 'whether the database is still there is not known, so nothing was done' ;;
   esac
   "$here/terraform.sh" plan "$work/lift" -var protected=false -target="$database" >/dev/null
-  python3 -B "$here/plan.py" no-loss "$work/lift/plan.json"
-  "$here/terraform.sh" apply "$work/lift"
+  if python3 -B "$here/plan.py" no-loss "$work/lift/plan.json" >"$work/lift/why" 2>&1; then
+    "$here/terraform.sh" apply "$work/lift"
+  else
+    say 'what main says is more than a setting of the database, so AWS is asked directly'
+    ask_aws_to_lift
+  fi
   say 'the deletion protection is lifted'
+}
+
+ask_aws_to_lift() {
+  local message
+  message=$(aws rds modify-db-instance --db-instance-identifier "${PROJECT_NAME:-aqueduct}-$ENVIRONMENT" --no-deletion-protection 2>&1 >/dev/null) && return
+  case "$message" in
+    *DBInstanceNotFound*) ;; # it is gone, and only the state does not know that yet
+    *) stop "the deletion protection could not be lifted, so nothing was done: $message" ;;
+  esac
 }
 
 # Terraform deletes no bucket with objects in it, but for dev's; and there it would take one request for each version.

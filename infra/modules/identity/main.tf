@@ -1,10 +1,12 @@
-# Who may do what from GitHub: four roles for each environment, and no key anywhere.
+# Who may do what from GitHub: five roles for each environment, and no key anywhere.
 #
-#   plan    reads what Terraform manages, and the environment's state       environments ENV and ENV-plan
-#   apply   changes it; can make roles only within the boundary             environment  ENV
-#   deploy  puts releases into the artifact bucket, runs deploy.sh          environment  ENV
-#   upload  puts files below incoming/                                      environment  ENV
+#   plan      reads what Terraform manages, and the environment's state       environments ENV and ENV-plan
+#   apply     changes it, but deletes nothing that holds data                 environment  ENV
+#   teardown  may delete that, too                                            environment  ENV-teardown
+#   deploy    puts releases into the artifact bucket, runs deploy.sh          environment  ENV
+#   upload    puts files below incoming/                                      environment  ENV
 #
+# What apply and teardown make are roles within the boundary alone.
 # Roles, boundary and policies live under the path /github/, which no role here may touch: nobody widens his own rights.
 
 data "aws_caller_identity" "current" {}
@@ -15,7 +17,7 @@ data "aws_region" "current" {}
 
 locals {
   issuer  = "token.actions.githubusercontent.com"
-  kinds   = ["plan", "apply", "deploy", "upload"]
+  kinds   = ["plan", "apply", "teardown", "deploy", "upload"]
   roles   = { for pair in setproduct(keys(var.environments), local.kinds) : "${pair[0]}-${pair[1]}" => { environment = pair[0], kind = pair[1] } }
   account = data.aws_caller_identity.current.account_id
   region  = data.aws_region.current.region
@@ -30,9 +32,13 @@ locals {
     var.legacy_subject ? ["repo:${var.github.owner}/${var.github.repository}"] : [],
   )
 
-  # A plan has to be there before somebody approves: it may come from an environment of its own, without reviewers.
+  # A plan has to be there before somebody approves: it may come from an environment of its own, without reviewers. A teardown comes
+  # from nowhere else than its own, so that others may have to approve it.
   subjects = { for key, role in local.roles : key => [
-    for pair in setproduct(local.repository, role.kind == "plan" ? [role.environment, "${role.environment}-plan"] : [role.environment]) : "${pair[0]}:environment:${pair[1]}"
+    for pair in setproduct(local.repository, lookup({
+      plan     = [role.environment, "${role.environment}-plan"]
+      teardown = ["${role.environment}-teardown"]
+    }, role.kind, [role.environment])) : "${pair[0]}:environment:${pair[1]}"
   ] }
 }
 
@@ -80,18 +86,25 @@ locals {
     "${environment}-network" = { description = "Network and host", statements = local.network[environment] }
     "${environment}-write"   = { description = "Buckets, database, secrets, alarms", statements = local.write[environment] }
     "${environment}-roles"   = { description = "Roles within the boundary", statements = local.iam[environment] }
+    "${environment}-destroy" = { description = "Deletes what holds data", statements = local.destroy[environment] }
     "${environment}-deploy"  = { description = "Releases", statements = local.deploy[environment] }
     "${environment}-upload"  = { description = "Files below incoming/", statements = local.upload[environment] }
   }]...)
 
+  # A teardown is an apply that may delete what holds data: it lifts the protection of the database first.
   attachments = merge([for environment in keys(var.environments) : {
-    "${environment}-plan read"     = { role = "${environment}-plan", policy = "${environment}-read" }
-    "${environment}-apply read"    = { role = "${environment}-apply", policy = "${environment}-read" }
-    "${environment}-apply network" = { role = "${environment}-apply", policy = "${environment}-network" }
-    "${environment}-apply write"   = { role = "${environment}-apply", policy = "${environment}-write" }
-    "${environment}-apply roles"   = { role = "${environment}-apply", policy = "${environment}-roles" }
-    "${environment}-deploy"        = { role = "${environment}-deploy", policy = "${environment}-deploy" }
-    "${environment}-upload"        = { role = "${environment}-upload", policy = "${environment}-upload" }
+    "${environment}-plan read"        = { role = "${environment}-plan", policy = "${environment}-read" }
+    "${environment}-apply read"       = { role = "${environment}-apply", policy = "${environment}-read" }
+    "${environment}-apply network"    = { role = "${environment}-apply", policy = "${environment}-network" }
+    "${environment}-apply write"      = { role = "${environment}-apply", policy = "${environment}-write" }
+    "${environment}-apply roles"      = { role = "${environment}-apply", policy = "${environment}-roles" }
+    "${environment}-teardown read"    = { role = "${environment}-teardown", policy = "${environment}-read" }
+    "${environment}-teardown network" = { role = "${environment}-teardown", policy = "${environment}-network" }
+    "${environment}-teardown write"   = { role = "${environment}-teardown", policy = "${environment}-write" }
+    "${environment}-teardown roles"   = { role = "${environment}-teardown", policy = "${environment}-roles" }
+    "${environment}-teardown destroy" = { role = "${environment}-teardown", policy = "${environment}-destroy" }
+    "${environment}-deploy"           = { role = "${environment}-deploy", policy = "${environment}-deploy" }
+    "${environment}-upload"           = { role = "${environment}-upload", policy = "${environment}-upload" }
   }]...)
 }
 
@@ -111,7 +124,7 @@ resource "aws_iam_role_policy_attachment" "this" {
   policy_arn = aws_iam_policy.this[each.value.policy].arn
 }
 
-# The most that any role made by apply can ever do, whatever its own policy says.
+# The most that any role made by apply or teardown can ever do, whatever its own policy says.
 resource "aws_iam_policy" "boundary" {
   for_each = var.environments
 
@@ -141,7 +154,7 @@ resource "aws_iam_user_policy" "fallback" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
-      Sid      = "TakeOnTheFourRoles"
+      Sid      = "TakeOnTheRolesOfItsEnvironment"
       Effect   = "Allow"
       Action   = ["sts:AssumeRole"]
       Resource = [for kind in local.kinds : "${local.arn}:iam::${local.account}:role/github/${var.project}-${each.key}-${kind}"]

@@ -1,5 +1,5 @@
 output "role_arns" {
-  description = "Roles by environment and kind: plan, apply, deploy, upload."
+  description = "Roles by environment and kind: plan, apply, teardown, deploy, upload."
   value = { for environment in keys(var.environments) : environment => {
     for kind in local.kinds : kind => aws_iam_role.this["${environment}-${kind}"].arn
   } }

@@ -33,7 +33,7 @@ locals {
   ] }
   budget = { for name in keys(var.environments) : name => "${local.arn}:budgets::${local.account}:budget/${local.prefix[name]}" }
 
-  # --- plan, and the reading half of apply ---
+  # --- plan, and the reading half of apply and teardown ---
 
   read = { for name in keys(var.environments) : name => [
     # init also looks for workspaces, of which there are none.
@@ -122,7 +122,7 @@ locals {
     },
   ] }
 
-  # --- apply ---
+  # --- apply and teardown ---
 
   network = { for name in keys(var.environments) : name => [
     # EC2 names its resources by numbers that are not known before. So: what makes something, in this region; what changes or
@@ -197,32 +197,33 @@ locals {
       Sid    = "WriteBuckets"
       Effect = "Allow"
       Action = [
-        "s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration",
+        "s3:CreateBucket", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration",
         "s3:PutBucketPublicAccessBlock", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketTagging",
-        "s3:PutBucketNotification", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads", "s3:TagResource", "s3:UntagResource",
+        "s3:PutBucketNotification", "s3:TagResource", "s3:UntagResource",
       ]
       Resource = values(local.buckets[name])
     },
+    # When the host's files change, their archive is another object, and of the old one Terraform looks for each version and deletes it.
+    # Both are made from the repository.
     {
       Sid      = "WriteHostArchive"
       Effect   = "Allow"
-      Action   = ["s3:PutObject", "s3:PutObjectTagging"]
+      Action   = ["s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject", "s3:DeleteObjectVersion"]
       Resource = "${local.buckets[name].artifacts}/host/*"
     },
-    # A teardown empties the buckets. Reading what is in them is no part of that.
     {
-      Sid      = "EmptyBuckets"
+      Sid      = "FindVersionsOfHostArchive"
       Effect   = "Allow"
-      Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"]
-      Resource = [for bucket in values(local.buckets[name]) : "${bucket}/*"]
+      Action   = ["s3:ListBucketVersions"]
+      Resource = local.buckets[name].artifacts
     },
     {
       Sid    = "WriteDatabase"
       Effect = "Allow"
       Action = [
-        "rds:CreateDBInstance", "rds:ModifyDBInstance", "rds:DeleteDBInstance", "rds:RebootDBInstance", "rds:RestoreDBInstanceFromDBSnapshot",
+        "rds:CreateDBInstance", "rds:ModifyDBInstance", "rds:RebootDBInstance", "rds:RestoreDBInstanceFromDBSnapshot",
         "rds:CreateDBParameterGroup", "rds:ModifyDBParameterGroup", "rds:ResetDBParameterGroup", "rds:DeleteDBParameterGroup",
-        "rds:CreateDBSubnetGroup", "rds:ModifyDBSubnetGroup", "rds:DeleteDBSubnetGroup", "rds:CreateDBSnapshot",
+        "rds:CreateDBSubnetGroup", "rds:ModifyDBSubnetGroup", "rds:DeleteDBSubnetGroup",
         "rds:AddTagsToResource", "rds:RemoveTagsFromResource",
       ]
       # An instance that names no option group gets RDS's default one, and making it asks for a right to that. Nothing can change a default one.
@@ -248,7 +249,7 @@ locals {
       Sid    = "WriteLogins"
       Effect = "Allow"
       Action = [
-        "secretsmanager:CreateSecret", "secretsmanager:UpdateSecret", "secretsmanager:DeleteSecret", "secretsmanager:PutSecretValue",
+        "secretsmanager:CreateSecret", "secretsmanager:UpdateSecret", "secretsmanager:PutSecretValue",
         "secretsmanager:UpdateSecretVersionStage", "secretsmanager:TagResource", "secretsmanager:UntagResource",
       ]
       Resource = local.secrets[name]
@@ -263,7 +264,7 @@ locals {
       Sid    = "WriteLogsAndAlarms"
       Effect = "Allow"
       Action = [
-        "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy", "logs:PutMetricFilter", "logs:DeleteMetricFilter",
+        "logs:CreateLogGroup", "logs:PutRetentionPolicy", "logs:PutMetricFilter", "logs:DeleteMetricFilter",
         "logs:TagResource", "logs:UntagResource", "cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", "cloudwatch:PutDashboard",
         "cloudwatch:DeleteDashboards", "cloudwatch:TagResource", "cloudwatch:UntagResource", "budgets:ModifyBudget",
         "budgets:TagResource", "budgets:UntagResource",
@@ -287,7 +288,44 @@ locals {
       Resource  = "*"
       Condition = { StringEquals = { "aws:RequestedRegion" = local.region } }
     },
-    # After a teardown: what of the environment is still there, by its tags. It tells names and tags, nothing else.
+  ] }
+
+  # --- what only teardown may: delete what holds data ---
+
+  destroy = { for name in keys(var.environments) : name => [
+    # Reading what is in the buckets is no part of emptying them.
+    {
+      Sid      = "EmptyBuckets"
+      Effect   = "Allow"
+      Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"]
+      Resource = [for bucket in values(local.buckets[name]) : "${bucket}/*"]
+    },
+    {
+      Sid      = "DeleteBuckets"
+      Effect   = "Allow"
+      Action   = ["s3:ListBucketVersions", "s3:ListBucketMultipartUploads", "s3:DeleteBucket"]
+      Resource = values(local.buckets[name])
+    },
+    # RDS takes the final snapshot in the name of whoever deletes the instance.
+    {
+      Sid      = "DeleteDatabase"
+      Effect   = "Allow"
+      Action   = ["rds:DeleteDBInstance", "rds:CreateDBSnapshot"]
+      Resource = local.database[name]
+    },
+    {
+      Sid      = "DeleteLogins"
+      Effect   = "Allow"
+      Action   = ["secretsmanager:DeleteSecret"]
+      Resource = local.secrets[name]
+    },
+    {
+      Sid      = "DeleteLogs"
+      Effect   = "Allow"
+      Action   = ["logs:DeleteLogGroup"]
+      Resource = local.log_groups[name]
+    },
+    # What of the environment is still there afterwards, by its tags. It tells names and tags, nothing else.
     {
       Sid      = "FindLeftoversTakesNoResource"
       Effect   = "Allow"

@@ -50,7 +50,7 @@ variable "oidc_provider_arn" {
 }
 
 variable "access_key_users" {
-  description = "Fallback for a CI that cannot use OIDC: a user for each environment that may do nothing but take on its four roles. Its key is made by a person, so that no state holds it."
+  description = "Fallback for a CI that cannot use OIDC: a user for each environment that may do nothing but take on the roles of its environment. Its key is made by a person, so that no state holds it."
   type        = bool
   default     = false
 }

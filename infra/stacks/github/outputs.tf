@@ -1,5 +1,5 @@
 output "role_arns" {
-  description = "Roles by environment and kind (plan, apply, deploy, upload): variables of the GitHub environments."
+  description = "Roles by environment and kind (plan, apply, teardown, deploy, upload): variables of the GitHub environments."
   value       = module.identity.role_arns
 }
 

@@ -757,6 +757,38 @@ def teardown(world):
     check(len(json.loads((world.directory / "tf.json").read_text())["resources"]) == 4, "the second create")
 
 
+@promise("teardown: where main would replace the database, its protection is lifted in AWS and nothing is applied before the destroy; also where it is gone already")
+def teardown_of_a_replaced_database(world):
+    more = terraform(world, "replaced", TF_DATA_BUCKET="replaced-data", TF_ARTIFACT_BUCKET="replaced-artifacts", TF_DATABASE="aqueduct-dev")
+    world.aws("rds", "create-db-instance", "--db-instance-identifier", "aqueduct-dev", "--engine", "postgres", "--db-instance-class", "db.t4g.micro",
+              "--allocated-storage", "20", "--master-username", "someone", "--manage-master-user-password", "--deletion-protection")
+    for there in (True, False):
+        for bucket in ("replaced-data", "replaced-artifacts"):
+            world.emulator.make_bucket(bucket)
+        world.ok("terraform.sh", "plan", world.directory / "replaced", **more)
+        world.ok("terraform.sh", "apply", world.directory / "replaced", **more)
+        if not there:
+            world.aws("rds", "delete-db-instance", "--db-instance-identifier", "aqueduct-dev", "--skip-final-snapshot")
+        world.forget_calls()
+        world.ok("teardown.sh", "dev", **more)
+        applied = [call for call in map(json.loads, world.calls()) if call["terraform"][0] == "apply"]
+        check(len(applied) == 1 and applied[0]["terraform"][-1].endswith("destroy/plan"), applied)
+        check(json.loads((world.directory / "replaced.json").read_text())["resources"] == {}, "something is left")
+        if there:
+            check(not world.aws("rds", "describe-db-instances")["DBInstances"][0]["DeletionProtection"], "it is still protected")
+
+
+@promise("teardown: its workflow takes on the role that is for it alone, in the environment that the role trusts; no other workflow does")
+def teardown_has_a_role_of_its_own(world):
+    for path in sorted((REPOSITORY / ".github/workflows").glob("*.yml")):
+        roles = set(re.findall(r"vars\.AWS_ROLE_(\w+)", path.read_text()))
+        if path.name == "teardown-everything-on-aws.yml":
+            check(roles == {"PLAN", "TEARDOWN"}, roles)
+            check_has(path.read_text(), "environment: ${{ inputs.environment }}-teardown\n", "group: environment-${{ inputs.environment }} ")
+        else:
+            check("TEARDOWN" not in roles and "-teardown" not in re.sub(r"scripts/ci/\S+", "", path.read_text()), path.name)
+
+
 @promise("teardown: a role that may not list by tag turns the step red; the summary has the command for somebody who may")
 def leftovers_denied(world):
     world.front.reset()
@@ -871,7 +903,7 @@ def prove(world):
 
 # --- setting up GitHub ---
 
-OUTPUTS = {"role_arns": {"value": {name: {kind: f"arn:aws:iam::{ACCOUNT}:role/github/aqueduct-{name}-{kind}" for kind in ("plan", "apply", "deploy", "upload")}
+OUTPUTS = {"role_arns": {"value": {name: {kind: f"arn:aws:iam::{ACCOUNT}:role/github/aqueduct-{name}-{kind}" for kind in ("plan", "apply", "teardown", "deploy", "upload")}
                                   for name in ("dev", "prod")}},
            "permissions_boundary_arns": {"value": {name: f"arn:aws:iam::{ACCOUNT}:policy/github/aqueduct-{name}-boundary" for name in ("dev", "prod")}}}
 
@@ -901,10 +933,15 @@ def setup_github(world):
                                        "PERMISSIONS_BOUNDARY_ARN": OUTPUTS["permissions_boundary_arns"]["value"]["prod"]}, variables(world, "prod"))
     check(variables(world, "prod-plan") == {"AWS_ROLE_PLAN": roles["prod"]["plan"], "PERMISSIONS_BOUNDARY_ARN": OUTPUTS["permissions_boundary_arns"]["value"]["prod"]},
           variables(world, "prod-plan"))
+    check(variables(world, "prod-teardown") == {"AWS_ROLE_TEARDOWN": roles["prod"]["teardown"], "PERMISSIONS_BOUNDARY_ARN": OUTPUTS["permissions_boundary_arns"]["value"]["prod"]},
+          variables(world, "prod-teardown"))
     policies = {path.name: path.read_text().split() for path in (world.github_state / "policies").iterdir()}
-    check(policies == {"dev": ["main"], "dev-plan": ["main", "refs/pull/*/merge"], "prod": ["main", "v*"], "prod-plan": ["main"]}, policies)
+    check(policies == {"dev": ["main"], "dev-plan": ["main", "refs/pull/*/merge"], "dev-teardown": ["main"],
+                       "prod": ["main", "v*"], "prod-plan": ["main"], "prod-teardown": ["main"]}, policies)
     rules = {call["arguments"][3].split("/")[-1]: json.loads(call["stdin"]) for call in map(json.loads, world.calls()) if "PUT" in call["arguments"]}
-    check({name: rule["reviewers"] for name, rule in rules.items()} == {"dev": [], "dev-plan": [], "prod": [{"type": "User", "id": 583231}], "prod-plan": []}, rules)
+    octocat = [{"type": "User", "id": 583231}]
+    check({name: rule["reviewers"] for name, rule in rules.items()} == {"dev": [], "dev-plan": [], "dev-teardown": octocat, "prod": octocat, "prod-plan": [],
+                                                                        "prod-teardown": octocat}, rules)
     check_has(done.stdout, "AWS_ROLE_APPLY", "team@example.com")
     world.forget_calls()
     again = set_up(world, "--alert-email", "team@example.com", "--reviewer", "octocat")
@@ -926,7 +963,7 @@ def setup_keeps_reviewers(world):
     path.write_text(json.dumps({**environment_rules(world, "prod"), "prevent_self_review": True, "wait_timer": 5}))
     done = set_up(world, "--environment", "prod")
     check(done.returncode == 0, done.stderr)
-    check_has(done.stdout, "prod: approved by octocat, as it is", """ENVIRONMENTS is ["dev","prod"], as it is""")
+    check_has(done.stdout, "prod: approved by octocat, as it is", "prod-teardown: approved by octocat, as it is", """ENVIRONMENTS is ["dev","prod"], as it is""")
     check("WARNING" not in done.stderr, done.stderr)
     rules = environment_rules(world, "prod")
     check(rules["reviewers"] == [{"type": "User", "id": 583231}] and rules["prevent_self_review"] and rules["wait_timer"] == 5, rules)
@@ -955,18 +992,20 @@ def setup_secrets(world):
     check(done.returncode == 0, done.stderr)
     secrets = sorted(path.name for path in (world.github_state / "secrets" / "dev").iterdir())
     check(secrets == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "EC2_PRIVATE_KEY"], secrets)
+    keys = sorted(path.name for path in (world.github_state / "secrets" / "dev-teardown").iterdir())
+    check(keys == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], keys)
     text = done.stdout + done.stderr + "\n".join(world.calls())
     check("very secret" not in text and "also secret" not in text, "a secret was shown, or is in an argument")
 
 
 @promise("set-up: a private repository whose plan has no reviewers is set up without, and told what takes their place; without a login nothing is set")
 def setup_without_reviewers(world):
-    for path in ("environments/prod", "rulesets"):
+    for path in ("environments/prod", "environments/prod-teardown", "rulesets"):
         (world.github_state / path).unlink()
     done = set_up(world, "--reviewer", "octocat", GH_NO_REVIEWERS="1", GH_NO_RULESETS="1")
     check(done.returncode == 0, done.stderr)
     check_has(done.stdout, "reviewers", "typed", "docs/ci-cd.md")
-    check_has(done.stderr, "WARNING: prod has no reviewers, so nobody approves", "WARNING: GitHub has no rules for tags")
+    check_has(done.stderr, "WARNING: prod has no reviewers, so nobody approves", "WARNING: prod-teardown has no reviewers", "WARNING: GitHub has no rules for tags")
     check("deployment_branch_policy" in environment_rules(world, "prod"), "the rule for branches went, too")
     world.forget_calls()
     done = set_up(world, GH_LOGGED_OUT="1")
@@ -1013,13 +1052,15 @@ def planted_mistakes(world):
           ("    name: Terraform, host scripts, policies\n", "    name: Terraform, host scripts, policies\n    needs: check\n"),
           ("permissions: {}", "permissions: write-all"), ("    timeout-minutes: 40\n", ""), ("          persist-credentials: false\n", "          fetch-depth: 1\n"),
           ("      - run: make check\n", "      - run: make $HOME\n      - run: echo \"${{ github.sha }}\"\n      - run: |\n" + "          make check\n" * 6
-           + "      - run: scripts/ci/none.sh\n      - run: scripts/ci/teardown.sh dev\n      - uses: ./.github/actions/aws-login\n"))
+           + "      - run: scripts/ci/none.sh\n      - run: scripts/ci/teardown.sh dev\n      - uses: ./.github/actions/aws-login\n"
+           + "        with:\n          role: ${{ vars.AWS_ROLE_TEARDOWN }}\n"))
     tools = REPOSITORY / ".cache/workflow-tools/python/bin"
     found = run([tools / "python", CI / "check_workflows.py", github, tools / "shellcheck"], check=False)
     check(found.returncode == 1, found.stdout)
     check_has(found.stdout, "is not pinned to a commit", "action-pins.txt says", "not among the actions", "permissions: {} is missing", "timeout-minutes is missing",
               "persist-credentials: false is missing", "SC2086", "becomes part of the script", "more than 5 lines", "none.sh is not there",
-              "check may be skipped", "needs a concurrency group", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write")
+              "check may be skipped", "needs a concurrency group", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write",
+              "AWS_ROLE_TEARDOWN is not for the environment of this job")
     (github / "workflows/ci.yml").write_text(ci)
     (github / "action-pins.txt").write_text(pins + f"acme/unused {'5' * 40} v1\n")
     check_has(world.refused(1, "check-workflows.sh", github, PATH=os.environ["PATH"]).stderr, "acme/unused is used nowhere")
@@ -1057,7 +1098,8 @@ def live_on_terraform(world):
     wrapper = world.directory / "tf-local"
     wrapper.write_text(f"#!/bin/sh\nexec {os.environ['TERRAFORM']} --local {world.directory}/stack.tfstate \"$@\"\n")
     wrapper.chmod(0o755)
-    more = {"TERRAFORM": wrapper, "ALERT_EMAIL": "team@example.com", "PATH": f"{world.stand_ins}:{os.environ['AWSCLI']}/bin:{os.environ['PATH']}", "HOME": os.environ["HOME"]}
+    # Another project than that of the other promises, whose buckets its teardown would empty meanwhile.
+    more = {"TERRAFORM": wrapper, "PROJECT_NAME": "alive", "ALERT_EMAIL": "team@example.com", "PATH": f"{world.stand_ins}:{os.environ['AWSCLI']}/bin:{os.environ['PATH']}", "HOME": os.environ["HOME"]}
     ci, plans = copy / "scripts/ci", world.directory
 
     def plan(name, *arguments, **changed):

@@ -17,13 +17,18 @@ run "trust" {
   command = plan
 
   assert {
-    condition     = toset(keys(aws_iam_role.this)) == toset(["dev-plan", "dev-apply", "dev-deploy", "dev-upload", "prod-plan", "prod-apply", "prod-deploy", "prod-upload"])
-    error_message = "Four roles for each environment."
+    condition     = toset(keys(aws_iam_role.this)) == toset([for pair in setproduct(["dev", "prod"], ["plan", "apply", "teardown", "deploy", "upload"]) : "${pair[0]}-${pair[1]}"])
+    error_message = "Five roles for each environment."
   }
   assert {
     condition = alltrue([for key in ["prod-apply", "prod-deploy", "prod-upload"] :
     jsondecode(aws_iam_role.this[key].assume_role_policy).Statement[0].Condition.StringEquals["token.actions.githubusercontent.com:sub"] == ["repo:octo-org@123456/octo-repo@789012:environment:prod"]])
     error_message = "What changes prod trusts prod's environment alone, by numbers."
+  }
+  assert {
+    condition = alltrue([for name in ["dev", "prod"] :
+    jsondecode(aws_iam_role.this["${name}-teardown"].assume_role_policy).Statement[0].Condition.StringEquals["token.actions.githubusercontent.com:sub"] == ["repo:octo-org@123456/octo-repo@789012:environment:${name}-teardown"]])
+    error_message = "A teardown comes from an environment of its own, and from nowhere else."
   }
   assert {
     condition = jsondecode(aws_iam_role.this["prod-plan"].assume_role_policy).Statement[0].Condition.StringEquals["token.actions.githubusercontent.com:sub"] == [
@@ -140,9 +145,10 @@ run "what_each_may_not" {
   }
   assert {
     condition = alltrue([for key, wanted in {
-      prod-read   = { ReadSubscriptionsTakesNoResource = ["sns:GetSubscriptionAttributes"] }
-      prod-write  = { WriteSubscriptionsTakesNoResource = ["sns:SetSubscriptionAttributes", "sns:Unsubscribe"], FindLeftoversTakesNoResource = ["tag:GetResources"] }
-      prod-deploy = { FollowCommandsTakesNoResource = ["ssm:CancelCommand"] }
+      prod-read    = { ReadSubscriptionsTakesNoResource = ["sns:GetSubscriptionAttributes"] }
+      prod-write   = { WriteSubscriptionsTakesNoResource = ["sns:SetSubscriptionAttributes", "sns:Unsubscribe"] }
+      prod-destroy = { FindLeftoversTakesNoResource = ["tag:GetResources"] }
+      prod-deploy  = { FollowCommandsTakesNoResource = ["ssm:CancelCommand"] }
       } : alltrue([for sid, actions in wanted : length(setsubtract(actions, flatten([for s in jsondecode(aws_iam_policy.this[key].policy).Statement : s.Action if s.Sid == sid]))) == 0
     && length([for s in jsondecode(aws_iam_policy.this[key].policy).Statement : s if s.Sid != sid && length(setintersection(flatten([s.Action]), actions)) > 0]) == 0])])
     error_message = "What AWS knows no resource for is allowed without one, or it is never allowed."
@@ -164,8 +170,8 @@ run "what_each_may_not" {
     error_message = "deploy lists the artifact bucket, without a condition."
   }
   assert {
-    condition = length(setsubtract(["s3:ListBucketMultipartUploads", "s3:AbortMultipartUpload"], flatten([for s in jsondecode(aws_iam_policy.this["prod-write"].policy).Statement : s.Action
-    if contains(["WriteBuckets", "EmptyBuckets"], s.Sid)]))) == 0
+    condition = length(setsubtract(["s3:ListBucketMultipartUploads", "s3:AbortMultipartUpload"], flatten([for s in jsondecode(aws_iam_policy.this["prod-destroy"].policy).Statement : s.Action
+    if contains(["DeleteBuckets", "EmptyBuckets"], s.Sid)]))) == 0
     error_message = "A teardown aborts unfinished uploads, too."
   }
   assert {
@@ -180,8 +186,51 @@ run "what_each_may_not" {
   }
   assert {
     condition = toset([for a in aws_iam_role_policy_attachment.this : a.role if a.policy_arn != ""]) == toset([for role in aws_iam_role.this : role.name]) && length(
-    aws_iam_role_policy_attachment.this) == 14
-    error_message = "plan has one policy, apply four, deploy and upload one each."
+    aws_iam_role_policy_attachment.this) == 24
+    error_message = "plan has one policy, apply four, teardown five, deploy and upload one each."
+  }
+}
+
+# By what is attached to a role, not by the names of policies.
+run "what_only_a_teardown_may" {
+  command = plan
+
+  assert {
+    condition = alltrue(flatten([for a in local.attachments : [for s in jsondecode(aws_iam_policy.this[a.policy].policy).Statement : [for action in flatten([s.Action]) :
+      !can(regex("^(rds:DeleteDB(Instance|Snapshot)|s3:DeleteBucket$|secretsmanager:DeleteSecret|logs:DeleteLog(Group|Stream)|kms:(ScheduleKeyDeletion|DisableKey))", action))
+    ]] if !endswith(a.role, "-teardown")]))
+    error_message = "Nobody but teardown deletes a database, a backup, a bucket, a log group or a secret."
+  }
+  assert {
+    condition = alltrue(flatten([for a in local.attachments : [for s in jsondecode(aws_iam_policy.this[a.policy].policy).Statement : [for r in flatten([s.Resource]) :
+      contains(["arn:aws:s3:::aqueduct-${split("-", a.role)[0]}-artifacts-123456789012/host/*", "arn:aws:s3:::${var.state_bucket}/platform/${split("-", a.role)[0]}.tfstate.tflock"], r)
+    ] if length(setintersection(flatten([s.Action]), ["s3:DeleteObject", "s3:DeleteObjectVersion"])) > 0] if !endswith(a.role, "-teardown")]))
+    error_message = "Nobody but teardown deletes an object, but for the lock and the host's archive, which a new one takes the place of."
+  }
+  # Terraform looks for each version of an object that it deletes.
+  assert {
+    condition = alltrue([for needed in [["s3:ListBucketVersions", "arn:aws:s3:::aqueduct-prod-artifacts-123456789012"], ["s3:DeleteObjectVersion", "arn:aws:s3:::aqueduct-prod-artifacts-123456789012/host/*"]] :
+    anytrue([for s in jsondecode(aws_iam_policy.this["prod-write"].policy).Statement : contains(flatten([s.Action]), needed[0]) && contains(flatten([s.Resource]), needed[1])])])
+    error_message = "An apply takes away the archive of the host's files from before."
+  }
+  assert {
+    condition = alltrue([for needed in [
+      ["rds:DeleteDBInstance", "arn:aws:rds:eu-central-1:123456789012:db:aqueduct-prod*"], ["rds:CreateDBSnapshot", "arn:aws:rds:eu-central-1:123456789012:snapshot:aqueduct-prod*"],
+      ["s3:DeleteBucket", "arn:aws:s3:::acme-hadrian-ml-data-bucket-prod"], ["s3:DeleteBucket", "arn:aws:s3:::aqueduct-prod-artifacts-123456789012"],
+      ["s3:DeleteObjectVersion", "arn:aws:s3:::acme-hadrian-ml-data-bucket-prod/*"], ["s3:DeleteObjectVersion", "arn:aws:s3:::aqueduct-prod-artifacts-123456789012/*"],
+      ["s3:ListBucketVersions", "arn:aws:s3:::acme-hadrian-ml-data-bucket-prod"], ["secretsmanager:DeleteSecret", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:aqueduct-prod-*"],
+      ["logs:DeleteLogGroup", "arn:aws:logs:eu-central-1:123456789012:log-group:/aqueduct/prod/*"], ["tag:GetResources", "*"],
+      ] : anytrue(flatten([for a in local.attachments : [for s in jsondecode(aws_iam_policy.this[a.policy].policy).Statement :
+    contains(flatten([s.Action]), needed[0]) && contains(flatten([s.Resource]), needed[1])] if a.role == "prod-teardown"]))])
+    error_message = "teardown deletes what holds data, with a final snapshot, and looks for what is left."
+  }
+  assert {
+    condition     = length(setsubtract([for a in local.attachments : a.policy if a.role == "prod-apply"], [for a in local.attachments : a.policy if a.role == "prod-teardown"])) == 0
+    error_message = "teardown has what apply has: it lifts the protection and holds the state."
+  }
+  assert {
+    condition     = alltrue([for role in aws_iam_role.this : length([for a in aws_iam_role_policy_attachment.this : a if a.role == role.name]) <= 10])
+    error_message = "AWS attaches ten policies to a role."
   }
 }
 
@@ -239,6 +288,10 @@ run "fallback_user" {
   assert {
     condition     = alltrue([for r in jsondecode(aws_iam_user_policy.fallback["dev"].policy).Statement[0].Resource : startswith(r, "arn:aws:iam::123456789012:role/github/aqueduct-dev-")])
     error_message = "The roles of its environment."
+  }
+  assert {
+    condition     = contains(jsondecode(aws_iam_user_policy.fallback["dev"].policy).Statement[0].Resource, "arn:aws:iam::123456789012:role/github/aqueduct-dev-teardown") && length(jsondecode(aws_iam_role.this["dev-teardown"].assume_role_policy).Statement) == 2
+    error_message = "Its teardown role, too."
   }
 }
 

@@ -17,12 +17,16 @@ run "three_environments" {
   command = plan
 
   assert {
-    condition     = toset(keys(output.role_arns)) == toset(["dev", "stage", "prod"]) && alltrue([for roles in output.role_arns : toset(keys(roles)) == toset(["plan", "apply", "deploy", "upload"])])
-    error_message = "Four roles for each environment."
+    condition     = toset(keys(output.role_arns)) == toset(["dev", "stage", "prod"]) && alltrue([for roles in output.role_arns : toset(keys(roles)) == toset(["plan", "apply", "teardown", "deploy", "upload"])])
+    error_message = "Five roles for each environment."
   }
   assert {
     condition     = alltrue([for environment in ["dev", "stage", "prod"] : output.subjects["${environment}-apply"] == ["repo:octo-org@123456/octo-repo@789012:environment:${environment}"]])
     error_message = "Each trusts its environment by the immutable subject."
+  }
+  assert {
+    condition     = alltrue([for environment in ["dev", "stage", "prod"] : output.subjects["${environment}-teardown"] == ["repo:octo-org@123456/octo-repo@789012:environment:${environment}-teardown"]])
+    error_message = "A teardown comes from an environment of its own."
   }
   assert {
     condition     = toset(keys(output.permissions_boundary_arns)) == toset(["dev", "stage", "prod"])

@@ -2,7 +2,7 @@
 """A terraform for tests of what is around it: a state in the file TF_STATE, and plans over four resources.
 
 Like RDS it refuses to destroy a database that is protected; like S3 a bucket that has objects. WORLD_CHANGES=1 is somebody who changes something
-between two plans.
+between two plans. TF_DATABASE names a database of the emulator, which a plan looks at first, and of which the configuration wants another.
 """
 import json
 import os
@@ -29,7 +29,19 @@ def variable(name, default):
     return next((each.split("=", 1)[1] for each in reversed(given) if each.startswith(f"{name}=")), default)
 
 
+def refresh():
+    done = subprocess.run(["aws", "rds", "describe-db-instances", "--db-instance-identifier", os.environ["TF_DATABASE"], "--output", "json"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        state["resources"].pop(DATABASE, None)
+    elif DATABASE in state["resources"]:
+        state["resources"][DATABASE] = {"deletion_protection": json.loads(done.stdout)["DBInstances"][0]["DeletionProtection"]}
+    save()
+
+
 def plan():
+    if os.environ.get("TF_DATABASE"):
+        refresh()
     out = next(each for each in rest if each.startswith("-out=")).removeprefix("-out=")
     targets = [each.removeprefix("-target=") for each in rest if each.startswith("-target=")]
     wanted = {}
@@ -44,7 +56,8 @@ def plan():
             continue
         before, after = state["resources"].get(address), wanted.get(address)
         if before != after:
-            actions = ["create"] if before is None else ["delete"] if after is None else ["update"]
+            another = address == DATABASE and os.environ.get("TF_DATABASE")
+            actions = ["create"] if before is None else ["delete"] if after is None else ["delete", "create"] if another else ["update"]
             changes.append({"address": address, "mode": "managed", "type": address.split(".")[-2].split(".")[-1],
                             "change": {"actions": actions, "before": before, "after": after, "after_unknown": {}}})
     Path(out).write_text(json.dumps({"format_version": "1.2", "planned_values": {}, "resource_changes": changes, "output_changes": {}}))
