@@ -16,7 +16,8 @@ archives=("$directory"/*.tar.gz "$directory"/*.zip)
 for archive in "${archives[@]}"; do
   (cd "$directory" && sha256sum --check --quiet "${archive##*/}.sha256") || stop "$archive has no digest, or another"
 done
-for wanted in aqueduct-{x86_64,aarch64}-unknown-linux-musl.tar.gz aqueduct-{x86_64,aarch64}-apple-darwin.tar.gz etl-runner.cdx.json; do
+for wanted in aqueduct-{x86_64,aarch64}-unknown-linux-musl.tar.gz aqueduct-{x86_64,aarch64}-apple-darwin.tar.gz \
+  aqueduct-x86_64-pc-windows-msvc.zip etl-runner.cdx.json; do
   [ -s "$directory/$wanted" ] || stop "$directory/$wanted is missing"
 done
 

@@ -5,7 +5,8 @@
 #
 # "It linked" is not "it runs". Works on Linux, macOS and Windows (Git's bash).
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+repository=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$repository"
 
 directory=$(cd "${1:?the directory with the programs}" && pwd)
 shift
@@ -22,20 +23,24 @@ for program in "${programs[@]}"; do
 done
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'cd / && rm -rf "$work"' EXIT
 unset DATABASE_SECRET
-export AQUEDUCT_STORE=$work/store DATABASE_URL=sqlite:$work/warehouse.db
+# Relative paths: Git's bash writes others in a way that a program of Windows does not understand in the middle of a value.
+cp -R seed-data pipelines "$work"
+cd "$work"
+export AQUEDUCT_STORE=store DATABASE_URL=sqlite:warehouse.db
 pipelines=()
 for name in customers passengers runways; do
-  ingest upload --quiet "seed-data/$name"/*.csv --pipeline "pipelines/$name.toml" >/dev/null
+  # A shell of Windows leaves patterns to the program.
+  ingest upload --quiet "seed-data/$name/*.csv" --pipeline "pipelines/$name.toml" >/dev/null
   pipelines+=("pipelines/$name.toml")
 done
-etl-runner run --json "${pipelines[@]}" >"$work/first.json"
-etl-runner run --json "${pipelines[@]}" >"$work/second.json"
+etl-runner run --json "${pipelines[@]}" >first.json
+etl-runner run --json "${pipelines[@]}" >second.json
 etl-runner verify --quiet >/dev/null || stop 'etl-runner verify found differences'
 
 python=$(command -v python3 || command -v python)
-"$python" - "$work/first.json" "$work/second.json" <<'PY'
+"$python" - first.json second.json <<'PY'
 import json
 import sys
 

@@ -24,7 +24,8 @@ const ROOMS: [Room; 8] = [
         never: &["aws-", "hyper", "hyper-", "reqwest", "sqlx", "sqlx-", "tokio", "tokio-", "tracing", "tracing-"],
     },
     Room { name: "objects", may_use: &[], never: &["csv", "csv-core", "sqlx", "sqlx-"] },
-    Room { name: "cli", may_use: &[], never: &NETWORK },
+    // Of tokio it has the signals (decision 0017).
+    Room { name: "cli", may_use: &[], never: &["aws-", "hyper", "hyper-", "reqwest", "sqlx"] },
     Room { name: "ingest", may_use: &["cli", "objects", "transform"], never: &["sqlx", "sqlx-"] },
     Room { name: "etl-runner", may_use: &["cli", "objects", "transform"], never: &[] },
     Room { name: "log-shipper", may_use: &["cli", "cloudwatch"], never: &["csv", "csv-core", "sqlx", "sqlx-"] },

@@ -9,7 +9,6 @@ import signal
 import sys
 import tarfile
 import threading
-import time
 import zipfile
 from pathlib import Path
 
@@ -308,16 +307,14 @@ def deploy_without_hosts(world):
     world.front.reset()
 
 
-@promise("ship: one command uploads, verifies, packs pipelines/ and deploys both; a change of pipelines/ alone needs no build, and takes seconds")
+@promise("ship: one command uploads, verifies, packs pipelines/ and deploys both; a change of pipelines/ alone needs no build")
 def ship(world):
     world.front.reset()
     built = make_release(world, "r3", "r3")
     world.ok("ship.sh", "r3", "p3", built, GH_ATTESTED="*")
     kinds = [text.split()[2:4] for _, text, _ in world.front.sent]
     check(kinds == [["binaries", "r3"], ["pipelines", "p3"]], kinds)
-    start = time.monotonic()
     world.ok("ship.sh", "r3", "p4", GH_ATTESTED="*")
-    check(time.monotonic() - start < 60, "too slow")
     check_has(world.emulator.parameter("/aqueduct/dev/release/pipelines"), "p4 ")
     check_has(world.emulator.parameter("/aqueduct/dev/release/binaries"), "r3 ")
 
@@ -831,6 +828,8 @@ def release_draft(world):
     (directory / "file").write_text("x")
     for target in ("x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl", "x86_64-apple-darwin", "aarch64-apple-darwin"):
         world.ok("pack.py", directory / f"aqueduct-{target}.tar.gz", directory / "file")
+    check_has(world.refused(1, "draft-release.sh", "v1.2.3", directory, **good).stderr, "windows-msvc.zip is missing")
+    world.ok("pack.py", directory / "aqueduct-x86_64-pc-windows-msvc.zip", directory / "file")
     check_has(world.refused(1, "draft-release.sh", "v1.2.3", directory, **good).stderr, "etl-runner.cdx.json is missing")
     (directory / "etl-runner.cdx.json").write_text("{}")
     world.forget_calls()

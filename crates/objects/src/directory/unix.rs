@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode as Bits, OFlags, Stat};
@@ -53,13 +53,7 @@ impl Folder {
 
     /// What an open file is.
     pub(in crate::directory) fn look_at(file: &File) -> io::Result<Look> {
-        let meta = file.metadata()?;
-        Ok(Look {
-            kind: kind_of(FileType::from_raw_mode(meta.mode())),
-            size: meta.len(),
-            modified_ns: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()),
-            inode: meta.ino(),
-        })
+        Ok(of_stat(&rustix::fs::fstat(file)?))
     }
 
     pub(in crate::directory) fn open_file(&self, name: &str) -> Result<File, Fault> {
