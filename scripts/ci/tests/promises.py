@@ -698,7 +698,7 @@ def created(world):
 
 @promise("teardown: a bucket with 2,500 versions and delete markers is empty afterwards; again, and for a bucket that is not there, nothing happens")
 def empty_bucket(world):
-    bucket = "gone-data"
+    bucket = "emptied"
     world.emulator.make_bucket(bucket)
     world.aws("s3api", "put-bucket-versioning", "--bucket", bucket, "--versioning-configuration", "Status=Enabled")
     # 900 keys: two versions each, and a delete marker on 700 of them.
@@ -727,8 +727,10 @@ def teardown_confirms(world):
 
 @promise("teardown: lifts the protection first, empties both buckets, destroys, lists what still has the tags; again, it finds nothing; and a second create works")
 def teardown(world):
-    world.emulator.make_bucket("gone-artifacts")
+    world.ok("terraform.sh", "plan", world.directory / "first", **terraform(world))
+    world.ok("terraform.sh", "apply", world.directory / "first", **terraform(world))
     for bucket in ("gone-data", "gone-artifacts"):
+        world.emulator.make_bucket(bucket)
         world.aws("s3api", "put-bucket-versioning", "--bucket", bucket, "--versioning-configuration", "Status=Enabled")
         world.emulator.put(bucket, "incoming/one.csv", b"a")
         world.emulator.request("DELETE", f"/{bucket}/incoming/one.csv")
