@@ -53,8 +53,8 @@ bench-log-shipper: ## measure log-shipper: a backlog of 5,000,000 lines, rest, 1
 bench-peers: ## install the programs `make bench` compares with, below .cache/bench; none of them is needed
 	@benches/install-peers.sh
 
-static: ## build the binaries that are shipped: small, static, for this machine's processor
-	@scripts/static.sh
+static: ## build the binaries that are shipped: small, static, for this machine's processor; TARGET=aarch64-unknown-linux-musl for the other
+	@scripts/static.sh $(TARGET)
 
 audit: ## check licences, sources and known vulnerabilities of all dependencies
 	@scripts/audit.sh

@@ -38,9 +38,10 @@ if [ "$processor" = "$machine" ]; then
 else
   [ "$processor" = aarch64 ] || stop "$target is built on a machine of its own processor, and this one is $machine"
   command -v aarch64-linux-gnu-gcc >/dev/null || missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
-  # Rust brings musl and its start files. C is compiled with glibc's headers: without the checks that Ubuntu's compiler puts in, which musl lacks.
+  # Rust brings musl and its start files. C is compiled with glibc's headers: without the checks that Ubuntu's compiler puts in, and without the
+  # second names of calls for large files (open64) that SQLite asks for. musl lacks both, and its calls are for large files anyway.
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc
-  export CFLAGS_aarch64_unknown_linux_musl=${CFLAGS_aarch64_unknown_linux_musl:--U_FORTIFY_SOURCE}
+  export CFLAGS_aarch64_unknown_linux_musl=${CFLAGS_aarch64_unknown_linux_musl:--U_FORTIFY_SOURCE -DSQLITE_DISABLE_LFS}
   if command -v qemu-aarch64-static >/dev/null; then run=(qemu-aarch64-static); else runs=false; fi
 fi
 command -v file >/dev/null || missing+=(file)
