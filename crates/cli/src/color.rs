@@ -18,10 +18,22 @@ impl Color {
         let on = match self {
             Self::Always => true,
             Self::Never => false,
-            Self::Auto => is_terminal && !no_color() && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
+            Self::Auto => is_terminal && !no_color() && understands_colour(),
         };
         Style { on }
     }
+}
+
+#[cfg(not(windows))]
+fn understands_colour() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// The console of Windows has to be asked to; terminals that come from elsewhere say what they are.
+#[cfg(windows)]
+fn understands_colour() -> bool {
+    let is_asked = anstyle_query::windows::enable_ansi_colors() == Some(true);
+    std::env::var_os("TERM").map_or(is_asked, |term| term != "dumb")
 }
 
 /// <https://no-color.org>: any value but an empty one.

@@ -14,11 +14,15 @@ pub struct Escaped<'a> {
     bytes: &'a [u8],
 }
 
-/// A word of a command that is to be pasted: as it is where a shell takes it so, else in quotes.
+/// A word of a command that is to be pasted: as it is where a shell takes it so, else in quotes. On Windows those that cmd.exe
+/// and PowerShell have in common.
 pub fn shell_word(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte) || cfg!(windows) && byte == b'\\';
     if !text.is_empty() && text.bytes().all(plain) {
         text.to_owned()
+    } else if cfg!(windows) {
+        format!("\"{text}\"")
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }

@@ -16,7 +16,7 @@ use ingest::generate::{self, Summary};
 use ingest::key::Keys;
 use ingest::local::{self, Found, LocalError, LocalFile, Skipped};
 use ingest::upload::{Compress, Input, Options, Outcome, Step, UploadError, Uploader, Watch};
-use objects::{Compression, Decompressed, Glob, Limits, ReadAhead, Store, StoreError};
+use objects::{Compression, Decompressed, Glob, Limits, ReadAhead, Store, StoreError, StoreUrl};
 use transform::Pipeline;
 
 use crate::config::{self, Command, Config, What};
@@ -233,7 +233,7 @@ async fn upload_all(
     let mut uploader = Uploader::new(store, options);
     uploader.look(inputs).await;
     let (uploader, finished, watch) = (&uploader, session.finished, session.bar.watch());
-    let twins = same_names(inputs);
+    let twins = same_names(inputs, folds_names(&session.args.store));
     // What is wrong with the store shows with the first file: it goes alone where nothing was heard of the store yet.
     let alone = if uploader.has_looked() { 0 } else { 1 };
     let stopped = Cell::new(false);
@@ -265,10 +265,16 @@ async fn upload_all(
     Ok(())
 }
 
-/// For each input, an earlier one with the same name.
-fn same_names(inputs: &[Input]) -> Vec<Option<String>> {
-    let mut taken: HashMap<&str, String> = HashMap::new();
-    inputs.iter().map(|input| taken.insert(input.name(), input.label())).collect()
+/// For each input, an earlier one with the same name; upper and lower case are one where the store `folds` them.
+fn same_names(inputs: &[Input], folds: bool) -> Vec<Option<String>> {
+    let mut taken: HashMap<String, String> = HashMap::new();
+    let name = |input: &Input| if folds { input.name().to_lowercase() } else { input.name().to_owned() };
+    inputs.iter().map(|input| taken.insert(name(input), input.label())).collect()
+}
+
+/// Whether `A.csv` and `a.csv` are one object: in directories of Windows and, as they come, of macOS.
+fn folds_names(store: &StoreUrl) -> bool {
+    cfg!(any(windows, target_os = "macos")) && store.as_directory().is_some()
 }
 
 /// What was shown so far, and what is told at the end.
@@ -635,7 +641,8 @@ fn generate(args: &config::Customers, terminal: Terminal) -> Result<Exit, Failur
 
 /// Under a name that says it is unfinished, until it is complete. A device such as `/dev/null` is written to directly.
 fn write_file(customers: &generate::Customers, path: &Path) -> io::Result<Summary> {
-    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+    let is_nul = cfg!(windows) && path.file_name().is_some_and(|name| name.eq_ignore_ascii_case("nul"));
+    if is_nul || fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
         return customers.write(&mut fs::File::options().write(true).open(path)?);
     }
     let mut unfinished = path.as_os_str().to_owned();
@@ -644,7 +651,7 @@ fn write_file(customers: &generate::Customers, path: &Path) -> io::Result<Summar
     let written = fs::File::create(&unfinished).and_then(|mut file| {
         let summary = customers.write(&mut file)?;
         file.flush()?;
-        fs::rename(&unfinished, path)?;
+        objects::rename(&unfinished, path)?;
         Ok(summary)
     });
     if written.is_err() {

@@ -124,9 +124,13 @@ pub fn find(argument: &Path) -> Result<Found, LocalError> {
     }
 }
 
-/// A pattern has slashes between names; on Windows people write backslashes, which are in no name there.
+/// A pattern has slashes between names; on Windows people write backslashes, which are in no name there. The `?` that a path
+/// may begin with there is none of a pattern's.
 fn with_slashes(text: &str) -> Cow<'_, str> {
-    if cfg!(windows) { text.replace('\\', "/").into() } else { text.into() }
+    if !cfg!(windows) {
+        return text.into();
+    }
+    text.strip_prefix(r"\\?\").unwrap_or(text).replace('\\', "/").into()
 }
 
 /// A regular file, opened; what it is, is asked of the open file, so that nothing can be put in its place in between.

@@ -45,6 +45,8 @@ pub enum SkipReason {
     NotUtf8,
     #[error("name holds a backslash")]
     Backslash,
+    #[error("name that Windows gives another meaning")]
+    Reserved,
     #[error("directory is not readable")]
     Unreadable,
     #[error("directories are nested too deep")]
@@ -64,9 +66,13 @@ impl SkipReason {
     fn hides_objects(self) -> bool {
         match self {
             Self::Unreadable | Self::TooDeep => true,
-            Self::SymbolicLink | Self::NotAFile | Self::Hidden | Self::Unfinished | Self::NotUtf8 | Self::Backslash => {
-                false
-            }
+            Self::SymbolicLink
+            | Self::NotAFile
+            | Self::Hidden
+            | Self::Unfinished
+            | Self::NotUtf8
+            | Self::Backslash
+            | Self::Reserved => false,
         }
     }
 }

@@ -103,13 +103,14 @@ pub(crate) fn without_secrets(url: &str) -> String {
     format!("{scheme}{}", &rest[user..])
 }
 
-/// `file:///a%20b` is `/a b`; a host is refused.
+/// `file:///a%20b` is `/a b`. A host is refused, but on Windows, where `file://host/share/a` is `\\host\share\a`.
 fn file_path(rest: &str) -> Option<PathBuf> {
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
-    if !path.starts_with('/') {
-        return None;
+    if path.starts_with('/') {
+        return path_of(percent_decode(path.as_bytes())?);
     }
-    path_of(percent_decode(path.as_bytes())?)
+    let names_a_host = !path.is_empty() && !path.contains('@');
+    if cfg!(windows) && names_a_host { path_of(percent_decode(format!("//{path}").as_bytes())?) } else { None }
 }
 
 #[cfg(unix)]
@@ -157,7 +158,7 @@ pub(crate) fn file_uri(path: &Path) -> String {
 #[cfg(windows)]
 fn windows_path(path: &[u8], uri: &mut String) -> Vec<u8> {
     let mut rest = path.strip_prefix(br"\\?\").unwrap_or(path);
-    if let Some(host) = rest.strip_prefix(br"UNC\") {
+    if let Some(host) = rest.strip_prefix(br"UNC\").or_else(|| rest.strip_prefix(br"\\")) {
         rest = host;
     } else if let [drive @ (b'a'..=b'z' | b'A'..=b'Z'), b':', below @ ..] = rest {
         uri.extend(['/', char::from(*drive), ':']);

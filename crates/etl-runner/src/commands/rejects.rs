@@ -396,6 +396,10 @@ struct Unfinished {
 
 impl Unfinished {
     fn create(target: &Path) -> io::Result<Self> {
+        let no_file = || io::Error::other("it is a device, pipe or socket; `--output -` writes to standard output");
+        if cfg!(windows) && target.file_name().is_some_and(|name| name.eq_ignore_ascii_case("nul")) {
+            return Err(no_file());
+        }
         // A link stays what it is: the file it leads to is written.
         let target = match target.canonicalize() {
             Ok(target) => target,
@@ -405,9 +409,7 @@ impl Unfinished {
         match fs::metadata(&target) {
             Ok(meta) if meta.is_dir() => return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")),
             // It would be a plain file afterwards.
-            Ok(meta) if !meta.is_file() => {
-                return Err(io::Error::other("it is a device, pipe or socket; `--output -` writes to standard output"));
-            }
+            Ok(meta) if !meta.is_file() => return Err(no_file()),
             _ => {}
         }
         let directory = match target.parent() {
@@ -424,7 +426,10 @@ impl Unfinished {
 
     fn complete(self) -> io::Result<()> {
         self.file.as_file().sync_all()?;
-        self.file.persist(&self.target)?;
+        let path = self.file.into_temp_path();
+        objects::rename(&path, &self.target)?;
+        // Nothing is left under the name that would be removed.
+        _ = path.keep();
         Ok(())
     }
 }

@@ -241,10 +241,12 @@ enum Missing {
 /// Windows puts `\\\\?\\` before a path that it has resolved.
 fn as_people_write_it(real: PathBuf) -> PathBuf {
     #[cfg(windows)]
-    if let Some(path) = real.to_str().and_then(|path| path.strip_prefix(r"\\?\"))
-        && path.as_bytes().get(1) == Some(&b':')
-    {
-        return PathBuf::from(path);
+    if let Some(path) = real.to_str().and_then(|path| path.strip_prefix(r"\\?\")) {
+        return match path.strip_prefix(r"UNC\") {
+            Some(share) => PathBuf::from(format!(r"\\{share}")),
+            None if path.as_bytes().get(1) == Some(&b':') => PathBuf::from(path),
+            None => real,
+        };
     }
     real
 }
@@ -503,6 +505,8 @@ impl Walk {
                 Some(SkipReason::NotUtf8)
             } else if bytes.contains(&b'\\') {
                 Some(SkipReason::Backslash)
+            } else if cfg!(windows) && refused_by_windows(&name).is_some() {
+                Some(SkipReason::Reserved)
             } else if bytes.starts_with(b".") && self.glob.as_literal().is_none() {
                 Some(SkipReason::Hidden)
             } else if kind == Kind::Other {

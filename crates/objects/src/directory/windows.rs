@@ -122,7 +122,7 @@ impl Folder {
         if new.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        std::fs::rename(self.path.join(name), new)
+        crate::rename(&self.path.join(name), &new)
     }
 
     pub(in crate::directory) fn remove(&self, name: &str) -> io::Result<()> {

@@ -326,9 +326,12 @@ fn require_url(endpoint: Option<&str>, variable: &'static str) -> Result<(), Sto
 fn missing_profile() -> Option<StoreError> {
     let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     let profile = set("AWS_PROFILE")?;
-    let file = |name, default: &str| {
-        set(name).map_or_else(|| std::env::home_dir().unwrap_or_default().join(default), PathBuf::from)
+    // Where the SDK looks, and nowhere else.
+    let home = || {
+        let windows = || set("USERPROFILE").filter(|_| cfg!(windows));
+        PathBuf::from(set("HOME").or_else(windows).unwrap_or_default())
     };
+    let file = |name, default: &str| set(name).map_or_else(|| home().join(default), PathBuf::from);
     let config = file("AWS_CONFIG_FILE", ".aws/config");
     let credentials = file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
     let defined = [&config, &credentials].into_iter().any(|path| {

@@ -208,7 +208,10 @@ impl Sqlite {
             let path = path.display();
             Lack {
                 what: format!("{what} {path} may only be read"),
-                fix: format!("chmod u+w {}", cli::shell_word(&path.to_string())),
+                fix: match cfg!(windows) {
+                    true => format!("attrib -r {}", cli::shell_word(&path.to_string())),
+                    false => format!("chmod u+w {}", cli::shell_word(&path.to_string())),
+                },
                 is_permission: true,
             }
         };
@@ -318,9 +321,12 @@ fn prepare_file(path: &Path, create: bool) -> Result<bool, io::Error> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
             let directory = directory_of(path);
-            match std::fs::create_dir(directory) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                Ok(()) | Err(_) => {}
+            // Asked first: of the root of a drive Windows says that access is denied.
+            if !directory.is_dir() {
+                match std::fs::create_dir(directory) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
             }
             require_writable(directory)?;
             Ok(true)
