@@ -143,8 +143,8 @@ pub(crate) fn file_uri(path: &Path) -> String {
     let mut uri = String::from("file://");
     let bytes = path.as_os_str().as_encoded_bytes();
     #[cfg(windows)]
-    let bytes = windows_path(bytes, &mut uri);
-    for &byte in &*bytes {
+    let bytes = &windows_path(bytes, &mut uri);
+    for &byte in bytes {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => uri.push(byte.into()),
             _ => uri.push_str(&format!("%{byte:02X}")),
