@@ -22,8 +22,9 @@
 # AWS_FALLBACK_ACCESS_KEY_ID and AWS_FALLBACK_SECRET_ACCESS_KEY in the environment become the secrets AWS_ACCESS_KEY_ID and
 # AWS_SECRET_ACCESS_KEY: the fallback without OpenID Connect. They have names of their own, so that no key gets there by chance.
 #
-# It looks at everything before the first change, can be run as often as you like, and says of each thing whether it changed. Needs bash 4.4 or
-# later (macOS has 3.2: brew install bash), gh, logged in as an administrator of the repository, and jq.
+# It looks at what it was given before the first change, can be run as often as you like, and says of each thing whether it changed. Needs bash 4.4 or
+# later (macOS has 3.2: brew install bash), gh, logged in as an administrator of the repository, jq, and terraform unless
+# --outputs is given.
 # Exit codes: 0 done; 1 something did not work; 2 wrong usage, or a program or file is missing, and nothing was changed; 4 gh is not logged in.
 set -euo pipefail
 if [ "${BASH_VERSINFO[0]}" -lt 4 ] || { [ "${BASH_VERSINFO[0]}" = 4 ] && [ "${BASH_VERSINFO[1]}" -lt 4 ]; }; then
