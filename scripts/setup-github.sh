@@ -6,23 +6,26 @@
 #
 #   --project NAME              first part of every name in AWS (aqueduct)
 #   --outputs FILE              `terraform output -json` of infra/stacks/github; asked from there where it is not given
-#   --environment NAME          one of those in the outputs; again for another; all of them without it
+#   --environment NAME          one of those in the outputs; again for another; all of them without it. What the key of a host, the host, the data bucket
+#                               and the fallback's access key belong to is one environment, so they want exactly one
 #   --alert-email ADDRESS       whom alarms and the budget write to; prod wants one
 #   --reviewer LOGIN            who approves stage and prod, and every teardown; again for another; without it whoever approves by now goes on doing so
 #   --ec2-public-key FILE       for SSH to the host; none is needed for Session Manager
 #   --private-key-file FILE     the fallback without Systems Manager: the key that workflows use SSH with …
 #   --ec2-host ADDRESS          … the host …
 #   --ec2-host-key FILE         … and its line of known_hosts
-#   --data-bucket NAME          where the data bucket is not called after the rule; with one --environment
+#   --data-bucket NAME          where the data bucket is not called after the rule
 #   --no-attestations           for a private repository below GitHub Enterprise
-#   --repo OWNER/NAME           another repository than the one of this directory
+#   --repo OWNER/NAME           the repository; without it the one that gh finds for this directory, if that is the remote origin
+#   --help                      this text
 #
 # AWS_FALLBACK_ACCESS_KEY_ID and AWS_FALLBACK_SECRET_ACCESS_KEY in the environment become the secrets AWS_ACCESS_KEY_ID and
 # AWS_SECRET_ACCESS_KEY: the fallback without OpenID Connect. They have names of their own, so that no key gets there by chance.
 #
-# It can be run as often as you like, and says of each thing whether it changed. Needs bash 4.4 or later (macOS has 3.2: brew install bash), gh,
-# logged in as an administrator of the repository, and jq.
-# Exit codes: 0 done; 1 something did not work; 2 wrong usage; 4 gh is not logged in.
+# It looks at what it was given before the first change, can be run as often as you like, and says of each thing whether it changed. Needs bash 4.4 or
+# later (macOS has 3.2: brew install bash), gh, logged in as an administrator of the repository, jq, and terraform unless
+# --outputs is given.
+# Exit codes: 0 done; 1 something did not work; 2 wrong usage, or a program or file is missing, and nothing was changed; 4 gh is not logged in.
 set -euo pipefail
 if [ "${BASH_VERSINFO[0]}" -lt 4 ] || { [ "${BASH_VERSINFO[0]}" = 4 ] && [ "${BASH_VERSINFO[1]}" -lt 4 ]; }; then
   printf 'setup-github: this bash is %s, and 4.4 or later is needed; on macOS: brew install bash, open a new terminal, and once more\n' "$BASH_VERSION" >&2
@@ -53,16 +56,36 @@ not_in_this_plan() {
   case "$refusal" in *'billing plan supports'* | *'Upgrade to GitHub '*) ;; *) return 1 ;; esac
 }
 
+help() { # the head of this script
+  sed -n -e 1d -e '/^#/!q' -e 's/^# \{0,1\}//p' "$0"
+}
+
+readable() { # FILE
+  if [ ! -r "$1" ] || [ -d "$1" ]; then stop 2 "$1 cannot be read"; fi
+}
+
 parse_arguments() {
   project=aqueduct region='' owner='' outputs='' alert_email='' public_key='' private_key='' ec2_host='' ec2_host_key='' data_bucket='' repo='' attestations=''
-  reviewers=() environments=()
+  reviewers=() environments=() for_one=()
   while [ $# -gt 0 ]; do
-    if [ "$1" = --no-attestations ]; then
-      attestations=off
-      shift
-      continue
-    fi
-    [ $# -gt 1 ] || stop 2 "$1 wants a value; the head of this script lists the options"
+    case "$1" in
+      --help | -h)
+        help
+        exit
+        ;;
+      --no-attestations)
+        attestations=off
+        shift
+        continue
+        ;;
+      --project | --region | --owner | --outputs | --environment | --alert-email | --reviewer | --ec2-public-key | --data-bucket | --repo) ;;
+      --private-key-file | --ec2-host | --ec2-host-key) ;;
+      *) stop 2 "there is no option $1; --help lists them" ;;
+    esac
+    # What begins with -- is the next option, and the value was forgotten.
+    if [ $# = 1 ] || [[ $2 = --* ]] || [ -z "$2" ]; then stop 2 "$1 wants a value; --help says which"; fi
+    case "$1" in --data-bucket | --private-key-file | --ec2-host | --ec2-host-key) for_one+=("$1") ;; esac
+    case "$1" in --outputs | --ec2-public-key | --private-key-file | --ec2-host-key) readable "$2" ;; esac
     case "$1" in
       --project) project=$2 ;;
       --region) region=$2 ;;
@@ -77,33 +100,67 @@ parse_arguments() {
       --ec2-host-key) ec2_host_key=$(cat "$2") ;;
       --data-bucket) data_bucket=$2 ;;
       --repo) repo=$2 ;;
-      *) stop 2 "there is no option $1; the head of this script lists them" ;;
     esac
     shift 2
   done
-  [[ $region =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ ]] || stop 2 '--region is wanted, such as eu-central-1'
+  [ -n "$region" ] || stop 2 '--region is wanted, such as eu-central-1'
+  [[ $region =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ ]] || stop 2 "--region $region is no region; one looks like eu-central-1"
   [[ $owner =~ ^[a-z0-9][a-z0-9-]{1,30}$ ]] || stop 2 '--owner is wanted: 2 to 31 small letters, digits and hyphens, as Terraform has it'
   [[ $project =~ ^[a-z][a-z0-9-]{1,20}[a-z0-9]$ ]] || stop 2 '--project has to be 3 to 22 small letters, digits and hyphens'
-  if [ -n "$private_key" ] && [ ! -r "$private_key" ]; then stop 2 "$private_key cannot be read"; fi
+  [[ -z $repo || $repo =~ ^[^/]+/[^/]+$ ]] || stop 2 "--repo wants OWNER/NAME, and not $repo"
+  # Half a key would be stored, and fail in each workflow.
+  case "${AWS_FALLBACK_ACCESS_KEY_ID:+id}${AWS_FALLBACK_SECRET_ACCESS_KEY:+secret}" in
+    '') ;;
+    idsecret) for_one+=(AWS_FALLBACK_ACCESS_KEY_ID) ;;
+    *) stop 2 'AWS_FALLBACK_ACCESS_KEY_ID and AWS_FALLBACK_SECRET_ACCESS_KEY go together, and only one is set' ;;
+  esac
 }
 
+find_programs() {
+  command -v jq >/dev/null || stop 2 'jq is missing: apt-get install jq, or brew install jq'
+  command -v gh >/dev/null || stop 2 'gh is missing, the command line of GitHub: https://cli.github.com'
+  if [ -z "$outputs" ]; then
+    command -v "${TERRAFORM:-terraform}" >/dev/null || stop 2 "${TERRAFORM:-terraform} is missing: install Terraform 1.11 or later (https://developer.hashicorp.com/terraform/install)," \
+      'or give --outputs FILE, from where it is: terraform -chdir=infra/stacks/github output -json'
+  fi
+}
+
+# In the clone of a fork gh takes the parent of the fork for the repository: its remote is called upstream.
 find_repository() {
-  local program
-  for program in gh jq; do command -v "$program" >/dev/null || stop 1 "$program is missing; please install it"; done
+  local origin
   gh auth status >/dev/null 2>&1 || stop 4 'gh is not logged in: gh auth login'
-  repo=${repo:-$(gh repo view --json nameWithOwner --jq .nameWithOwner)}
+  if [ -z "$repo" ]; then
+    repo=$(gh repo view --json nameWithOwner --jq .nameWithOwner) || stop 2 'gh does not know which repository is meant; --repo OWNER/NAME says it'
+    origin=$(git remote get-url origin 2>/dev/null | sed -e 's,/*$,,' -e 's/\.git$//' -e 's,^.*[:/]\([^/]*/[^/]*\)$,\1,') || origin=''
+    if [ -n "$origin" ] && [ "${origin,,}" != "${repo,,}" ]; then
+      stop 2 "gh would set up $repo, but the remote origin of this directory is $origin. Say which one is meant: --repo $origin"
+    fi
+  fi
+  say "the repository is $repo"
 }
 
+# Also whether all that is wanted of them is there: nothing may be changed before that is known.
 find_outputs() {
+  local file=${outputs:-'what Terraform printed'} words name kind
   if [ -n "$outputs" ]; then
     outputs=$(cat "$outputs")
-  else
-    outputs=$("${TERRAFORM:-terraform}" -chdir="$root/infra/stacks/github" output -json)
+  elif ! outputs=$("${TERRAFORM:-terraform}" -chdir="$root/infra/stacks/github" output -no-color -json 2>"$work/terraform"); then
+    words=$(cat "$work/terraform")
+    case "$words" in
+      *'terraform init'* | *[Ii]'nitialization required'*) stop 2 'initialise infra/stacks/github here (its README says how), or give --outputs FILE' ;;
+      *) stop 1 "Terraform cannot read the outputs of infra/stacks/github: $words" ;;
+    esac
   fi
+  jq -e 'type == "object"' <<<"$outputs" >/dev/null 2>&1 || stop 2 "$file is not what terraform output -json prints: it is no JSON object"
   jq -e '.role_arns.value | length > 0' <<<"$outputs" >/dev/null 2>&1 \
     || stop 1 'there are no roles in the outputs; apply infra/stacks/github first (its README says how)'
   if [ ${#environments[@]} = 0 ]; then mapfile -t environments < <(jq -r '.role_arns.value | keys[]' <<<"$outputs"); fi
-  if [ -n "$data_bucket" ] && [ ${#environments[@]} != 1 ]; then stop 2 '--data-bucket goes with one --environment'; fi
+  for name in "${environments[@]}"; do
+    jq -e --arg name "$name" '.role_arns.value | has($name)' <<<"$outputs" >/dev/null \
+      || stop 2 "the outputs have no environment $name; they have $(jq -r '.role_arns.value | keys | join(", ")' <<<"$outputs"). Nothing was changed"
+    for kind in apply deploy upload plan teardown; do output_of "$name" "$kind" >/dev/null; done
+  done
+  if [ ${#for_one[@]} != 0 ] && [ ${#environments[@]} != 1 ]; then stop 2 "${for_one[0]} belongs to one environment, so it goes with one --environment"; fi
 }
 
 output_of() { # ENVIRONMENT KIND
@@ -160,18 +217,21 @@ rules_of() { # ENVIRONMENT
 
 # Says in $approving whether somebody has to approve, and in $has_rules whether there is a rule for branches.
 make_environment() { # NAME REVIEWERS; [] for those that are there
-  local there rules branches='{"deployment_branch_policy": {"protected_branches": false, "custom_branch_policies": true}}'
+  local there rules taken='' branches='{"deployment_branch_policy": {"protected_branches": false, "custom_branch_policies": true}}'
   approving=$2 has_rules=true
   there=$(rules_of "$1")
   if [ "$approving" = '[]' ]; then
     approving=$(jq -c .reviewers <<<"$there")
-    if [ "$approving" != '[]' ]; then say "$1: approved by $(jq -r '.names | join(", ")' <<<"$there"), as it is"; fi
+    if [ "$approving" != '[]' ]; then taken="$1: approved by $(jq -r '.names | join(", ")' <<<"$there"), as it is"; fi
   else
-    say "$1: approved by ${reviewers[*]}"
+    taken="$1: approved by ${reviewers[*]}"
   fi
   rules=$(jq -c --argjson reviewers "$approving" --argjson branches "$branches" '{reviewers: $reviewers}
     + (if .prevent_self_review then {prevent_self_review} else {} end) + (if .wait_timer > 0 then {wait_timer} else {} end) + $branches' <<<"$there")
-  if put_environment "$1" "$rules"; then return; fi
+  if put_environment "$1" "$rules"; then
+    if [ -n "$taken" ]; then say "$taken"; fi
+    return
+  fi
   if [ "$approving" != '[]' ]; then
     say "$1: GitHub does not take reviewers here: private repositories below Enterprise have none. What takes their place is a typed name, a role of its own and the rule for branches: docs/ci-cd.md"
     approving='[]'
@@ -259,7 +319,7 @@ set_up_environment() { # NAME
     variable "$kind" DATA_BUCKET_NAME "$data_bucket"
     if [ -n "${AWS_FALLBACK_ACCESS_KEY_ID:-}" ]; then
       printf '%s' "$AWS_FALLBACK_ACCESS_KEY_ID" | secret "$kind" AWS_ACCESS_KEY_ID
-      printf '%s' "${AWS_FALLBACK_SECRET_ACCESS_KEY:?goes with AWS_FALLBACK_ACCESS_KEY_ID}" | secret "$kind" AWS_SECRET_ACCESS_KEY
+      printf '%s' "$AWS_FALLBACK_SECRET_ACCESS_KEY" | secret "$kind" AWS_SECRET_ACCESS_KEY
     fi
   done
   variable "$name" EC2_HOST "$ec2_host"
@@ -272,11 +332,12 @@ main() {
   parse_arguments "$@"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
+  find_programs
   find_repository
   if [ ${#environments[@]} -gt 0 ]; then known=$(gh variable list --repo "$repo" --json name,value | jq -c '[.[] | select(.name == "ENVIRONMENTS").value | fromjson[]]'); fi
   find_outputs
   find_reviewers
-  say "setting up $repo for ${environments[*]}"
+  say "setting up ${environments[*]}"
   variable '' PROJECT_NAME "$project"
   variable '' AWS_REGION "$region"
   variable '' OWNER "$owner"

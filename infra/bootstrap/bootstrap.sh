@@ -48,16 +48,20 @@ parse_arguments() {
     esac
   done
   case "$environment" in dev | stage | prod) ;; *) usage 'ENVIRONMENT has to be dev, stage or prod' ;; esac
-  # What stands beside it in the bucket's name takes up to 37 of 63 characters.
-  [[ $project =~ ^[a-z][a-z0-9-]{0,23}[a-z0-9]$ ]] || usage '--project has to be 2 to 25 small letters, digits and -'
+  # As Terraform and the workflows have it.
+  [[ $project =~ ^[a-z][a-z0-9-]{1,20}[a-z0-9]$ ]] || usage '--project has to be 3 to 22 small letters, digits and -'
   [[ $region =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ ]] || usage 'a region is wanted: --region eu-west-1, or AWS_REGION'
+  # Written last, so looked at first.
+  if [ -n "$backend_config" ] && { [ ! -d "$(dirname "$backend_config")" ] || [ -d "$backend_config" ]; }; then
+    usage "--backend-config $backend_config: this has to be a file, in a directory that exists"
+  fi
   export AWS_REGION=$region AWS_DEFAULT_REGION=$region
 }
 
 # Somebody else can own any name, so account and region are in it, and every request says whose bucket it means.
 find_bucket_name() {
   local arn
-  command -v aws >/dev/null || stop 1 'the AWS CLI is missing; install it from your distribution, or with: pip install awscli'
+  command -v aws >/dev/null || stop 1 'the AWS CLI is missing; install version 2: https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html'
   read -r account arn < <(aws sts get-caller-identity --query '[Account,Arn]' --output text) \
     || stop 4 'no credentials that AWS knows; set AWS_PROFILE, or run where a role is attached'
   # aws, aws-cn, aws-us-gov: the policy's ARNs want it.

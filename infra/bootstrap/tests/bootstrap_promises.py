@@ -116,3 +116,14 @@ def bootstrap_refuses_odd_arguments(world):
         done = bootstrap(world, *arguments)
         check(done.returncode == 2 and "usage:" in done.stderr or "wanted" in done.stderr or "has to be" in done.stderr,
               f"{arguments}: {done.returncode} {done.stderr}")
+
+
+@promise("bootstrap looks at the file of the backend and at the project's length before it changes anything", aside=True)
+def bootstrap_looks_first(world):
+    for file in ("nowhere/dev.backend", "."):
+        done = bootstrap(world, "dev", "--project", "untouched", "--backend-config", file)
+        check(done.returncode == 2 and f"--backend-config {file}" in done.stderr, f"{file}: {done.returncode} {done.stderr}")
+        check("made the bucket" not in done.stderr, done.stderr)
+    for project in ("ab", "a" * 23):
+        done = bootstrap(world, "dev", "--project", project)
+        check(done.returncode == 2 and "3 to 22" in done.stderr, f"{project}: {done.returncode} {done.stderr}")

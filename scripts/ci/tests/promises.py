@@ -913,6 +913,7 @@ def set_up(world, *arguments, **more):
     world.github_state = world.directory / "gh-state"
     world.github_state.mkdir(exist_ok=True)
     (world.directory / "github-outputs.json").write_text(json.dumps(OUTPUTS))
+    more.setdefault("cwd", world.directory)  # no clone, so that no remote of this one counts
     return world.ci(script("setup-github.sh"), "--outputs", world.directory / "github-outputs.json", "--region", REGION, "--owner", "acme", *arguments,
                     GH_STATE=world.github_state, **more)
 
@@ -989,7 +990,7 @@ def setup_secrets(world):
     world.forget_calls()
     key = world.directory / "id_ed25519"
     key.write_text("very secret\n")
-    done = set_up(world, "--private-key-file", key, AWS_FALLBACK_ACCESS_KEY_ID="AKIAEXAMPLE", AWS_FALLBACK_SECRET_ACCESS_KEY="also secret")
+    done = set_up(world, "--environment", "dev", "--private-key-file", key, AWS_FALLBACK_ACCESS_KEY_ID="AKIAEXAMPLE", AWS_FALLBACK_SECRET_ACCESS_KEY="also secret")
     check(done.returncode == 0, done.stderr)
     secrets = sorted(path.name for path in (world.github_state / "secrets" / "dev").iterdir())
     check(secrets == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "EC2_PRIVATE_KEY"], secrets)
@@ -1006,12 +1007,73 @@ def setup_without_reviewers(world):
     done = set_up(world, "--reviewer", "octocat", GH_NO_REVIEWERS="1", GH_NO_RULESETS="1")
     check(done.returncode == 0, done.stderr)
     check_has(done.stdout, "reviewers", "typed", "docs/ci-cd.md")
+    check("approved by octocat" not in done.stdout, "who approves is said, and GitHub did not take it")
     check_has(done.stderr, "WARNING: prod has no reviewers, so nobody approves", "WARNING: prod-teardown has no reviewers", "WARNING: GitHub has no rules for tags")
     check("deployment_branch_policy" in environment_rules(world, "prod"), "the rule for branches went, too")
     world.forget_calls()
     done = set_up(world, GH_LOGGED_OUT="1")
     check(done.returncode == 4 and "gh auth login" in done.stderr, done.stderr)
     check(not any('"set"' in call for call in world.calls()), world.calls())
+
+
+@promise("set-up: what is wrong with options, outputs, files, programs and the fallback's key is said before anything is changed")
+def setup_looks_first(world):
+    file, key = world.directory / "odd-outputs.json", world.directory / "known-host"
+    key.write_text("ssh-ed25519 AAAA\n")
+    half = json.loads(json.dumps(OUTPUTS))
+    del half["role_arns"]["value"]["prod"]["teardown"]
+    world.forget_calls()
+
+    def refused(code, says, *arguments, **more):
+        done = set_up(world, *arguments, **more)
+        check(done.returncode == code and says in done.stderr, f"{arguments}: {done.returncode} {done.stderr}")
+
+    refused(2, "no environment qa; they have dev, prod", "--environment", "qa")
+    file.write_text(json.dumps(half))
+    refused(1, "no role teardown of prod", "--outputs", file)
+    file.write_text('{"role_arns":')
+    refused(2, "it is no JSON object", "--outputs", file)
+    for option in ("--outputs", "--ec2-public-key", "--private-key-file", "--ec2-host-key"):
+        refused(2, "/nowhere/file cannot be read", option, "/nowhere/file")
+    for option, value in (("--data-bucket", "other"), ("--ec2-host", "192.0.2.1"), ("--ec2-host-key", key), ("--private-key-file", key)):
+        refused(2, f"{option} belongs to one environment", option, value)
+    refused(2, "AWS_FALLBACK_ACCESS_KEY_ID belongs to one environment", AWS_FALLBACK_ACCESS_KEY_ID="A", AWS_FALLBACK_SECRET_ACCESS_KEY="B")
+    for name in ("AWS_FALLBACK_ACCESS_KEY_ID", "AWS_FALLBACK_SECRET_ACCESS_KEY"):
+        refused(2, "only one is set", "--environment", "dev", **{name: "half"})
+    refused(2, "there is no option --reviewers", "--reviewers")
+    refused(2, "--owner wants a value", "--owner", "--reviewer", "octocat")
+    refused(2, "--reviewer wants a value", "--reviewer")
+    refused(2, "--region eu-central is no region", "--region", "eu-central")
+    refused(2, "--repo wants OWNER/NAME", "--repo", "aqueduct")
+    # Without --outputs the stack is asked.
+    terraform = world.directory / "no-terraform"
+    terraform.write_text("#!/bin/sh\necho 'Error: Backend initialization required, please run \"terraform init\"' >&2; exit 1\n")
+    terraform.chmod(0o755)
+    for program, says in ((terraform, "initialise infra/stacks/github here"), ("/nowhere/terraform", "/nowhere/terraform is missing")):
+        done = world.ci(script("setup-github.sh"), "--region", REGION, "--owner", "acme", cwd=world.directory, GH_STATE=world.github_state, TERRAFORM=program)
+        check(done.returncode == 2 and says in done.stderr, f"{program}: {done.returncode} {done.stderr}")
+    check(not any('"PUT"' in call or '"POST"' in call or '"set"' in call for call in world.calls()), world.calls())
+    for option in ("--help", "-h"):
+        done = world.ci(script("setup-github.sh"), option)
+        check(done.returncode == 0 and done.stderr == "", done.stderr)
+        check_has(done.stdout, "--no-attestations", "Exit codes:")
+        check("set -e" not in done.stdout and "#" not in done.stdout[:2], done.stdout)
+
+
+@promise("set-up: it says which repository it means, and stops where gh found the parent of a fork")
+def setup_repository(world):
+    clone = world.directory / "fork"
+    clone.mkdir()
+    for arguments in (("init", "-q"), ("remote", "add", "origin", "git@github.com:You/aqueduct.git"), ("remote", "add", "upstream", "https://github.com/acme/aqueduct")):
+        run(["git", "-C", clone, *arguments])
+    world.forget_calls()
+    done = set_up(world, cwd=clone)
+    check(done.returncode == 2, done.stderr)
+    check_has(done.stderr, "gh would set up acme/aqueduct", "origin of this directory is You/aqueduct", "--repo You/aqueduct")
+    check(not any('"PUT"' in call or '"POST"' in call or '"set"' in call for call in world.calls()), world.calls())
+    for arguments, more in (((), {"GH_FINDS": "you/aqueduct"}), (("--repo", "you/aqueduct"), {})):
+        done = set_up(world, *arguments, cwd=clone, **more)
+        check(done.returncode == 0 and done.stdout.startswith("the repository is you/aqueduct\n"), done.stdout + done.stderr)
 
 
 # --- the workflows themselves ---

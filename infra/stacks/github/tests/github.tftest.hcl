@@ -6,6 +6,7 @@ mock_provider "aws" {
 variables {
   region               = "eu-central-1"
   owner                = "acme"
+  environments         = ["dev", "stage", "prod"] # the default, whatever a terraform.tfvars here says
   state_bucket         = "aqueduct-tfstate-123456789012-eu-central-1"
   github_owner         = "octo-org"
   github_owner_id      = 123456
