@@ -107,8 +107,11 @@ class Check:
         concurrency = job.get("concurrency") or document.get("concurrency")
         if not isinstance(concurrency, dict) or concurrency.get("cancel-in-progress") is not False:
             self.find(where, "it changes an environment, so it needs a concurrency group with cancel-in-progress: false")
-        elif "environment" not in str(concurrency["group"]):
-            self.find(where, "its concurrency group does not name the environment")
+        else:
+            if "environment" not in str(concurrency["group"]):
+                self.find(where, "its concurrency group does not name the environment")
+            if concurrency.get("queue") != "max":
+                self.find(where, "its concurrency group needs queue: max; without, GitHub drops the run that waits when a third comes")
         if "environment" not in job:
             self.find(where, "it changes an environment, so it has to be bound to one, where approvals are")
 

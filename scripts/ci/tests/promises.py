@@ -1051,6 +1051,9 @@ def planted_mistakes(world):
     plant((checkout, "actions/checkout@v7"), (checkout, checkout.replace("3d3c", "4444")), ("Swatinem/rust-cache@", "evil/rust-cache@"),
           ("    name: Format, clippy, unit tests\n", "    name: Format, clippy, unit tests\n    if: github.actor != ''\n"),
           ("    name: Terraform, host scripts, policies\n", "    name: Terraform, host scripts, policies\n    needs: check\n"),
+          ("      - run: make infra\n", "      - run: scripts/ci/ship.sh a b\n"),
+          ("    name: Terraform, host scripts, policies\n", "    name: Terraform, host scripts, policies\n"
+           "    concurrency:\n      group: of-its-own\n      cancel-in-progress: false\n"),
           ("permissions: {}", "permissions: write-all"), ("    timeout-minutes: 40\n", ""), ("          persist-credentials: false\n", "          fetch-depth: 1\n"),
           ("      - run: make check\n", "      - run: make $HOME\n      - run: echo \"${{ github.sha }}\"\n      - run: |\n" + "          make check\n" * 6
            + "      - run: scripts/ci/none.sh\n      - run: scripts/ci/teardown.sh dev\n      - uses: ./.github/actions/aws-login\n"
@@ -1060,7 +1063,7 @@ def planted_mistakes(world):
     check(found.returncode == 1, found.stdout)
     check_has(found.stdout, "is not pinned to a commit", "action-pins.txt says", "not among the actions", "permissions: {} is missing", "timeout-minutes is missing",
               "persist-credentials: false is missing", "SC2086", "becomes part of the script", "more than 5 lines", "none.sh is not there",
-              "check may be skipped", "needs a concurrency group", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write",
+              "check may be skipped", "needs a concurrency group", "does not name the environment", "needs queue: max", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write",
               "AWS_ROLE_TEARDOWN is not for the environment of this job")
     (github / "workflows/ci.yml").write_text(ci)
     (github / "action-pins.txt").write_text(pins + f"acme/unused {'5' * 40} v1\n")
