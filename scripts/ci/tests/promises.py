@@ -160,7 +160,15 @@ def release_ids(world):
 
 @promise("artifacts: before there is an environment, the message says what to do first")
 def artifacts_without_environment(world):
-    check_has(world.refused(1, "artifacts.py", "find", "binaries", "x").stderr, "make it first (workflow: Create all the AWS infrastructure)")
+    for arguments in (("upload", "binaries", "x", FIXTURES), ("program", "ingest", FIXTURES), ("current", "pipelines", FIXTURES)):
+        check_has(world.refused(1, "artifacts.py", *arguments).stderr, "make it first (workflow: Create all the AWS infrastructure)")
+    # Its name may be listed before it is made, and after its teardown: a push is not red for that.
+    done = world.ok("artifacts.py", "find", "binaries", "x", GITHUB_ACTIONS="true")
+    check(done.outputs == {"here": "none"}, done.outputs)
+    check_has(done.stdout, "::notice title=artifacts::there is no environment aqueduct dev")
+    world.forget_calls()
+    for arguments in (("bogus", "binaries", "x"), ("bogus",), (), ("find", "binaries"), ("fetch", "binaries", "x"), ("program", "sh", "x"), ("current", "binaries", "x")):
+        check_has(world.refused(2, "artifacts.py", *arguments, AWS_ENDPOINT_URL="http://127.0.0.1:9").stderr, "usage: artifacts.py find", "| program {etl-runner|")
 
 
 @promise("artifacts: an upload puts both processors' archives under the contract's keys, with digest and commit; a second changes nothing", needed=True)
@@ -515,6 +523,43 @@ def program_of_the_release(world):
     done = world.ok("artifacts.py", "program", "ingest", world.directory / "bin", GH_ATTESTED="*")
     check(run([world.directory / "bin/ingest"]).stdout == f"ingest {os.uname().machine} r3\n", done.stderr)
     check([path.name for path in (world.directory / "bin").iterdir() if not path.name.endswith(".sha256")] == ["ingest"], "more than the program")
+
+
+@promise("upload: a file is checked with the pipeline that the host has, and not with another of this branch; without a deployed one, nothing is")
+def pipelines_of_the_release(world):
+    parameter, before = "/aqueduct/dev/release/pipelines", world.emulator.parameter("/aqueduct/dev/release/pipelines")
+    pipelines = world.directory / "current"
+    world.emulator.put_parameter(parameter, "none")
+    check_has(world.refused(1, "artifacts.py", "current", "pipelines", pipelines).stderr, "deploy first (workflow: Deploy)")
+    # What the hosts run has one pipeline less than this checkout, and another with less in it.
+    files = world.directory / "deployed"
+    files.mkdir()
+    (files / "customers.toml").write_text("# as deployed\n")
+    world.ok("pack.py", files / "pipelines.tar.gz", files / "customers.toml")
+    world.ok("artifacts.py", "upload", "pipelines", "current", files)
+    deployed = (files / "pipelines.tar.gz.sha256").read_text().split()[0]
+    world.emulator.put_parameter(parameter, f"current {'0' * 64}")
+    check_has(world.refused(1, "artifacts.py", "current", "pipelines", pipelines).stderr, "is not what was deployed")
+    check(not list(pipelines.glob("*.toml")), "they are there")
+    world.emulator.put_parameter(parameter, f"current {deployed}")
+    world.ok("artifacts.py", "current", "pipelines", pipelines)
+    check([path.name for path in pipelines.iterdir() if not path.name.endswith(".sha256")] == ["customers.toml"], "not what was deployed")
+    seen = world.directory / "seen-by-ingest"
+    seen.write_text('#!/bin/sh\nwhile [ "$1" != --pipeline ]; do shift; done\ncat "$2" >&2\nexit 3\n')
+    seen.chmod(0o755)
+    more = {"INGEST": seen, "PIPELINES": pipelines}
+    check_has(world.refused(3, "upload_csv.py", "seed-data/customers/customers-clean.csv", "customers", **more).stdout, "# as deployed")
+    check_has(world.refused(2, "upload_csv.py", "seed-data/runways/runways.csv", "runways", **more).stderr, "there is no pipeline runways; there are: customers", "deployed first")
+    # A link in the archive is refused as the host refuses it.
+    with tarfile.open(files / "pipelines.tar.gz", "w:gz") as archive:
+        link = tarfile.TarInfo("customers.toml")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    (files / "pipelines.tar.gz.sha256").write_text(run(["sha256sum", files / "pipelines.tar.gz"]).stdout)
+    world.ok("artifacts.py", "upload", "pipelines", "linked", files)
+    world.emulator.put_parameter(parameter, f"linked {(files / 'pipelines.tar.gz.sha256').read_text().split()[0]}")
+    check_has(world.refused(1, "artifacts.py", "current", "pipelines", world.directory / "linked").stderr, "is refused: customers.toml is a link")
+    world.emulator.put_parameter(parameter, before)
 
 
 # --- plans ---
