@@ -166,7 +166,6 @@ def artifacts_without_environment(world):
     done = world.ok("artifacts.py", "find", "binaries", "x", GITHUB_ACTIONS="true")
     check(done.outputs == {"here": "none"}, done.outputs)
     check_has(done.stdout, "::notice title=artifacts::there is no environment aqueduct dev")
-    world.forget_calls()
     for arguments in (("bogus", "binaries", "x"), ("bogus",), (), ("find", "binaries"), ("fetch", "binaries", "x"), ("program", "sh", "x"), ("current", "binaries", "x")):
         check_has(world.refused(2, "artifacts.py", *arguments, AWS_ENDPOINT_URL="http://127.0.0.1:9").stderr, "usage: artifacts.py find", "| program {etl-runner|")
 
@@ -628,6 +627,33 @@ def plan_report(world):
     check_has(world.refused(1, "plan.py", "report", FIXTURES / "loads.json", text).stderr, "is no plan")
 
 
+@promise("plan: the report warns of what lets data go without a destroy: fewer days of versions, backups or logs, no protection, another bucket policy")
+def plan_lets_go(world):
+    def rules(**days):
+        return {"rule": [{"id": name, "status": "Enabled", "expiration": [{"days": 0, "expired_object_delete_marker": True}],
+                          "noncurrent_version_expiration": [{"noncurrent_days": number}]} for name, number in days.items()]}
+
+    def warned(address, before, after, actions=("update",)):
+        out = world.ok("plan.py", "report", *write_plan(world, "lets-go", [change(address, list(actions), before, after)])).stdout
+        return [line for line in out.splitlines() if line.startswith("> ⚠️")]
+
+    lifecycle, log, database, policy = ("aws_s3_bucket_lifecycle_configuration.l", "aws_cloudwatch_log_group.g", "aws_db_instance.d", "aws_s3_bucket_policy.p")
+    closed = {"backup_retention_period": 7, "deletion_protection": True}
+    for says, address, before, after in (
+            ("sooner", lifecycle, rules(a=90), rules(a=30)), ("sooner", lifecycle, rules(a=90), rules(a=90, b=7)),
+            ("sooner", lifecycle, {"rule": [{**rules(a=9)["rule"][0], "status": "Disabled"}]}, rules(a=9)),
+            ("fewer days", log, {"retention_in_days": 30}, {"retention_in_days": 7}), ("fewer days", log, {"retention_in_days": 0}, {"retention_in_days": 365}),
+            ("backups", database, closed, {**closed, "backup_retention_period": 1}), ("backups", database, closed, {**closed, "backup_retention_period": 0}),
+            ("protection", database, closed, {**closed, "deletion_protection": False}), ("who may", policy, {"policy": "a"}, {"policy": "b"}), ("who may", policy, {"policy": "a"}, {})):
+        lines = warned(address, before, after)
+        check(len(lines) == 1 and says in lines[0] and address.split(".")[1] in lines[0], (address, before, after, lines))
+        again = warned(address, after, before)
+        check(not again or address == policy, again)
+        check(not warned(address, None, after, ["create"]), "what is made is no loss")
+    check(not warned(database, closed, {**closed, "instance_class": "db.t4g.small"}), "another class lets nothing go")
+    check_has(warned(policy, {"policy": "a"}, None, ["delete"])[0], "destroys the rule who may")
+
+
 @promise("plan: of 20,000 lines and 2,000 changes a comment is at most 65,535 characters as GitHub counts them, a summary 1 MiB; both keep begin and end")
 def plan_comment(world):
     changes = [change(f"aws_ssm_parameter.p[{number}]", ["create"]) for number in range(2000)]
@@ -674,7 +700,7 @@ def comment(world):
     check_has(world.refused(1, "github.py", "comment", "plan-dev", "12", world.directory / "report.txt", GITHUB_TOKEN="wrong").stderr, "401")
 
 
-@promise("drift: opens one issue, updates it the next night, and closes it when there is no difference any more")
+@promise("drift: opens one issue, updates it the next night, and closes it when there is no difference, or no environment, any more")
 def drift(world):
     plan = world.directory / "drift"
     plan.mkdir()
@@ -682,15 +708,25 @@ def drift(world):
     path, text = write_plan(world, "drift-plan", changes, "x" * 70 + "\n" + "line\n" * 30_000)
     shutil.copy(path, plan / "plan.json")
     shutil.copy(text, plan / "plan.txt")
+    stands = terraform(world, "drift-state")
+    stands["TF_STATE"].write_text(json.dumps({"resources": {"aws_security_group.s": {}}, "outputs": {}}))
     for _ in range(2):
-        world.ok("drift.sh", plan, CHANGES="true")
+        world.ok("drift.sh", plan, CHANGES="true", **stands)
     check(len(world.github.issues) == 1 and world.github.issues[0]["title"] == "dev is not as main says", world.github.issues)
     check_has(world.github.issues[0]["body"], "aws\\_security\\_group.s", "To make it as main says")
-    world.ok("drift.sh", plan, CHANGES="false")
+    world.ok("drift.sh", plan, CHANGES="false", **stands)
     check(world.github.issues[0]["state"] == "closed", world.github.issues)
-    world.ok("drift.sh", plan, CHANGES="false")
-    world.ok("drift.sh", plan, CHANGES="true")
+    world.ok("drift.sh", plan, CHANGES="false", **stands)
+    world.ok("drift.sh", plan, CHANGES="true", **stands)
     check(len(world.github.issues) == 2, "a closed issue is not used again")
+    check_has(world.refused(2, "drift.sh", plan, **stands).stderr, "CHANGES is not set", "usage: drift.sh DIRECTORY")
+    # A state that cannot be read is not one that has nothing.
+    world.refused(3, "drift.sh", plan, CHANGES="true", **stands, TF_BROKEN="1")
+    check(world.github.issues[1]["state"] == "open", world.github.issues)
+    stands["TF_STATE"].unlink()
+    for _ in range(2):
+        check_has(world.ok("drift.sh", plan, CHANGES="true", **stands).summary, "dev is not there")
+    check(len(world.github.issues) == 2 and world.github.issues[1]["state"] == "closed", "an environment that is not there differs in nothing")
 
 
 # --- apply and teardown ---
@@ -1099,6 +1135,8 @@ def planted_mistakes(world):
           ("      - run: make infra\n", "      - run: scripts/ci/ship.sh a b\n"),
           ("    name: Terraform, host scripts, policies\n", "    name: Terraform, host scripts, policies\n"
            "    concurrency:\n      group: of-its-own\n      cancel-in-progress: false\n"),
+          ("    runs-on: ubuntu-24.04\n", "    runs-on: ubuntu-24.04-of-arms\n"), ("    runs-on: ubuntu-24.04\n", "    runs-on: ${{ matrix.runner }}\n"
+           "    strategy:\n      matrix:\n        include:\n          - runner: macos-99\n"), ("    shell: bash", "    shell: sh"),
           ("permissions: {}", "permissions: write-all"), ("    timeout-minutes: 40\n", ""), ("          persist-credentials: false\n", "          fetch-depth: 1\n"),
           ("      - run: make check\n", "      - run: make $HOME\n      - run: echo \"${{ github.sha }}\"\n      - run: |\n" + "          make check\n" * 6
            + "      - run: scripts/ci/none.sh\n      - run: scripts/ci/teardown.sh dev\n      - uses: ./.github/actions/aws-login\n"
@@ -1108,7 +1146,8 @@ def planted_mistakes(world):
     check(found.returncode == 1, found.stdout)
     check_has(found.stdout, "is not pinned to a commit", "action-pins.txt says", "not among the actions", "permissions: {} is missing", "timeout-minutes is missing",
               "persist-credentials: false is missing", "SC2086", "becomes part of the script", "more than 5 lines", "none.sh is not there",
-              "check may be skipped", "needs a concurrency group", "does not name the environment", "needs queue: max", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write",
+              "check may be skipped", "needs a concurrency group", "does not name the environment", "needs queue: max",
+              "no runner ubuntu-24.04-of-arms", "no runner macos-99", "defaults: {run: {shell: bash}} is missing", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write",
               "AWS_ROLE_TEARDOWN is not for the environment of this job")
     (github / "workflows/ci.yml").write_text(ci)
     (github / "action-pins.txt").write_text(pins + f"acme/unused {'5' * 40} v1\n")
