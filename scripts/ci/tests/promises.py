@@ -804,9 +804,10 @@ def teardown_confirms(world):
     for typed in ("", "prod", "DEV", "dev "):
         check_has(world.refused(2, "teardown.sh", typed, **terraform(world)).stderr, "nothing was done")
     check(not world.calls(), world.calls())
+    check_has(world.refused(2, "teardown.sh", "dev", **terraform(world, ENVIRONMENT="")).stderr, "ENVIRONMENT is not set", "usage: teardown.sh TYPED")
 
 
-@promise("teardown: lifts the protection first, empties both buckets, destroys, lists what still has the tags; again, it finds nothing; and a second create works")
+@promise("teardown: does nothing but what was approved; lifts the protection, empties both buckets, destroys, lists what still has the tags; again, it finds nothing; and a second create works")
 def teardown(world):
     world.ok("terraform.sh", "plan", world.directory / "first", **terraform(world))
     world.ok("terraform.sh", "apply", world.directory / "first", **terraform(world))
@@ -819,12 +820,34 @@ def teardown(world):
         check_has(world.ci(*step, **terraform(world, TF_BROKEN="1")).stderr, "is not known")
     check(len(json.loads((world.directory / "tf.json").read_text())["resources"]) == 4, "something was done without knowing")
     check(world.ok("terraform.sh", "buckets", **terraform(world)).stdout.split() == ["gone-artifacts", "gone-data"], "the buckets of the state")
+    digest = world.ok("terraform.sh", "plan", world.directory / "approved", "-destroy", "-var", "protected=false", **terraform(world)).outputs["digest"]
+    # What would go is something else than what was approved: nothing happens, not even to the protection.
+    before = (world.directory / "tf.json").read_text()
+    changed = json.loads(before)
+    changed["resources"].pop("module.compute.aws_instance.this")
+    (world.directory / "tf.json").write_text(json.dumps(changed))
     world.forget_calls()
-    done = world.ok("teardown.sh", "dev", **terraform(world))
+    done = world.refused(2, "teardown.sh", "dev", DIGEST=digest, **terraform(world))
+    check_has(done.stderr, "not what was approved", "nothing was done", "start the workflow anew")
+    check_has(done.summary, "Plan: 3 to destroy")
+    check(not any(json.loads(call)["terraform"][0] == "apply" for call in world.calls()), world.calls())
+    check(all(world.aws("s3api", "list-object-versions", "--bucket", bucket).get("Versions") for bucket in ("gone-data", "gone-artifacts")), "a bucket was emptied")
+    # A destroy that cannot be planned finds the buckets full, too.
+    world.refused(1, "teardown.sh", "dev", **terraform(world, TF_UNPLANNABLE="1"))
+    check(world.aws("s3api", "list-object-versions", "--bucket", "gone-data").get("Versions"), "a bucket was emptied")
+    # That the protection was lifted meanwhile makes no other digest.
+    changed = json.loads(before)
+    changed["resources"]["module.database.aws_db_instance.this"]["deletion_protection"] = False
+    (world.directory / "tf.json").write_text(json.dumps(changed))
+    again = world.ok("terraform.sh", "plan", world.directory / "approved", "-destroy", "-var", "protected=false", **terraform(world)).outputs["digest"]
+    check(again == digest, "the protection is in the digest")
+    (world.directory / "tf.json").write_text(before)
+    world.forget_calls()
+    done = world.ok("teardown.sh", "dev", DIGEST=digest, **terraform(world))
     verbs = [json.loads(call)["terraform"] for call in world.calls()]
     plans = [each for each in verbs if each[0] == "plan"]
-    check("-target=module.database.aws_db_instance.this" in plans[0] and "protected=false" in plans[0] and "-destroy" not in plans[0], plans)
-    check("-destroy" in plans[1], plans)
+    check("-destroy" in plans[0] and "-destroy" in plans[2] and len(plans) == 3, plans)
+    check("-target=module.database.aws_db_instance.this" in plans[1] and "protected=false" in plans[1] and "-destroy" not in plans[1], plans)
     check(json.loads((world.directory / "tf.json").read_text())["resources"] == {}, "something is left")
     buckets = {each["Name"] for each in world.aws("s3api", "list-buckets")["Buckets"]}
     check(not buckets & {"gone-data", "gone-artifacts"}, buckets)
@@ -1205,7 +1228,8 @@ def live_on_terraform(world):
     check(plan("p4", COMMIT="applied", GITHUB_SHA="2" * 40)["changes"] == "false",
           "drift, of a newer commit or of a role that was not taken away:\n" + (plans / "p4/plan.txt").read_text()[:3000])
     check(len(world.ok(ci / "terraform.sh", "buckets", **more).stdout.split()) == 2, "the buckets of the state")
-    world.ok(ci / "teardown.sh", "dev", **more)
+    going = plan("p5", "-destroy", "-var", "protected=false", COMMIT="applied")["digest"]
+    world.ok(ci / "teardown.sh", "dev", **more, DIGEST=going)
     check(json.loads((world.directory / "stack.tfstate").read_text())["resources"] == [], "something is left")
 
 
