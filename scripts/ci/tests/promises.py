@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """What the scripts behind the workflows promise. Run by scripts/ci/test.sh."""
+import fnmatch
+import functools
 import gzip
 import json
 import os
@@ -1189,6 +1191,96 @@ def nothing_is_forgotten(world):
         check(path.name in document, f"{path.name} is not in docs/ci-cd.md")
         for name in re.findall(r"\b(?:vars|secrets)\.([A-Z0-9_]+)", text):
             check(f"`{name}`" in document, f"{name} of {path.name} is not in docs/ci-cd.md")
+
+
+@promise("usage: a script without its arguments or variables names what is missing, and does nothing")
+def usage(world):
+    calls = len(world.calls())
+    for says, name, *arguments in (
+            ("usage: ship.sh BINARIES_ID PIPELINES_ID", "ship.sh", "only-one"), ("usage: state-bucket.sh FILE", "state-bucket.sh"),
+            ("usage: drift.sh DIRECTORY", "drift.sh"), ("usage: host_ready.py [INSTANCE]", "host_ready.py", "--help"),
+            ("usage: empty_bucket.py BUCKET", "empty_bucket.py", "--help"), ("usage: prove-binaries.sh DIRECTORY", "prove-binaries.sh", "--help"),
+            ("usage: pack-linux-release.sh DIRECTORY", "pack-linux-release.sh", "--help"), ("usage: pack-linux-release.sh DIRECTORY", "pack-linux-release.sh")):
+        check_has(world.refused(2, name, *arguments).stderr, says)
+    for name in ("ENVIRONMENT", "AWS_REGION"):
+        check_has(world.refused(2, "state-bucket.sh", world.directory / "none.hcl", **{name: ""}).stderr, f"{name} is not set")
+    check(len(world.calls()) == calls, world.calls()[calls:])
+
+
+# --- which jobs of Deploy run ---
+
+@functools.cache
+def workflow(name):
+    python = REPOSITORY / ".cache/workflow-tools/python/bin/python"
+    code = "import json, sys; from ruamel.yaml import YAML; print(json.dumps(YAML(typ='safe').load(open(sys.argv[1]))))"
+    return json.loads(run([python, "-c", code, REPOSITORY / ".github/workflows" / name]).stdout)
+
+
+def value(condition, known):
+    """An expression as GitHub reads it, with Python. Nothing has been cancelled."""
+    text = " ".join(condition.replace("${{", "").replace("}}", "").split())
+    text = re.sub(r"\b(?:needs|github|inputs|vars)(?:\.\w+)+", lambda found: f"known.get({found[0]!r}, '')", text)
+    text = re.sub(r"!(?!=)", " not ", text).replace("&&", " and ").replace("||", " or ")
+    return eval(text, {"known": known, "cancelled": lambda: False, "fromJSON": json.loads, "contains": lambda some, one: one in some})
+
+
+def jobs_of_deploy(event, here="false", environments="", failing=(), **more):
+    """The jobs that run, one after the other as they need each other."""
+    known = {"github.event_name": event, "vars.AWS_REGION": "eu-central-1", "vars.ENVIRONMENTS": environments, **{name.replace("_", ".", 1): each for name, each in more.items()}}
+    ran = []
+    for name, job in workflow("deploy.yml")["jobs"].items():
+        runs = bool(value(job["if"], known))
+        known[f"needs.{name}.result"] = "skipped" if not runs else "failure" if name in failing else "success"
+        if name == "find" and runs and name not in failing:
+            known["needs.find.outputs.here"] = here
+        ran += [name] * runs
+    return ran
+
+
+@promise("workflows: Deploy brings each event to the environments it is for; to none that does not stand; no pre-release to prod; nothing after a failure")
+def deploy_decides(world):
+    every, release = '["dev","stage","prod"]', {"github_event.release.prerelease": False}
+    candidate = {"github_event.release.prerelease": True}
+    for ran, event, more in (
+            (["find", "build", "dev"], "push", {}), (["find", "dev"], "push", {"here": "true"}), (["find"], "push", {"here": "none"}),
+            (["find"], "push", {"failing": ["find"]}), (["find", "build"], "push", {"failing": ["build"]}), ([], "push", {"vars_AWS_REGION": ""}),
+            ([], "push", {"environments": '["prod"]'}), (["find", "build", "dev"], "push", {"environments": every}),
+            (["build", "stage", "prod"], "release", {"environments": every, **release}), (["build", "prod"], "release", {"environments": '["dev","prod"]', **release}),
+            (["build", "stage"], "release", {"environments": every, "failing": ["stage"], **release}), ([], "release", release),
+            (["build", "stage"], "release", {"environments": every, **candidate}), ([], "release", {"environments": '["dev","prod"]', **candidate}),
+            (["find", "build", "dev"], "workflow_dispatch", {"inputs_environment": "dev", "environments": every}),
+            (["build", "prod"], "workflow_dispatch", {"inputs_environment": "prod", "environments": every}),
+            ([], "workflow_dispatch", {"inputs_environment": "prod"})):
+        found = jobs_of_deploy(event, **more)
+        check(found == ran, f"{event} {more}: {found} and not {ran}")
+
+
+@promise("workflows: pushes are deployed one after the other and the newest of those that wait; whatever Deploy is made of starts it")
+def deploy_in_order(world):
+    deploy = workflow("deploy.yml")
+    prefix, expression = deploy["concurrency"]["group"].split("${{")
+    groups = [prefix + str(value(expression, {"github.event_name": event, "github.run_id": number})) for number, event in enumerate(["push", "push", "release", "release"], 1)]
+    check(groups[0] == groups[1] and len(set(groups)) == 3, groups)
+    check(deploy["concurrency"]["cancel-in-progress"] is False and "queue" not in deploy["concurrency"], deploy["concurrency"])
+    paths, called, texts = deploy["on"]["push"]["paths"], set(), [(REPOSITORY / ".github/workflows/deploy.yml").read_text()]
+    while texts:
+        for path in set(re.findall(r"uses: \./(\S+)", texts.pop())) - called:
+            called.add(path)
+            texts.append((REPOSITORY / path if path.endswith(".yml") else REPOSITORY / path / "action.yml").read_text())
+    check(len(called) >= 4 and all(any(fnmatch.fnmatch(path, each) for each in paths) for path in called), called)
+
+
+@promise("workflows: archives outlive an approval, and are fetched before Create makes anything; a load that is tried again ends within the role's hour")
+def times_fit(world):
+    days = {name: job["with"]["retention-days"] for name, job in workflow("_build-attested.yml")["jobs"].items() if "_build-static" in job.get("uses", "")}
+    check(days and min(days.values()) > 30, days)
+    check("${{ inputs.retention-days }}" in (REPOSITORY / ".github/workflows/_build-static.yml").read_text(), "they are kept as long as something else says")
+    steps = [step.get("uses", "") + step.get("run", "") for step in workflow("create-all-the-aws-infrastructure.yml")["jobs"]["apply"]["steps"]]
+    fetched = [number for number, step in enumerate(steps) if "download-artifact@" in step]
+    check(len(fetched) == 1 and fetched[0] < min(number for number, step in enumerate(steps) if "terraform.sh" in step), steps)
+    again = next(int(step["env"]["RETRY_SECONDS"]) for step in workflow("upload-data-csv-to-the-s3-bucket.yml")["jobs"]["upload"]["steps"] if "RETRY_SECONDS" in step.get("env", {}))
+    hour = int(re.search(r"role-duration-seconds: (\d+)", (REPOSITORY / ".github/actions/aws-login/action.yml").read_text())[1])
+    check(again + 55 * 60 + 60 <= hour, again)
 
 
 @promise("Run Command by itself: arguments arrive as they are, and the highest exit code of the hosts is the step's")
