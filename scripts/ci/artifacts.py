@@ -65,8 +65,8 @@ def find(kind, release):
     """An environment may be listed before it is made, or after its teardown: then there is nothing to deploy to, which is no failure."""
     bucket = read_parameter("artifact-bucket")
     if bucket is None:
-        text = f"there is no environment {project()} {environment()} in this region, so nothing is deployed; the workflow Create all the AWS infrastructure makes it"
-        notice(text)
+        notice(f"there is no environment {project()} {environment()} in this region, so nothing is deployed; "
+               "the workflow Create all the AWS infrastructure makes it")
         write_output("here", "none")
         return
     missing = [archive for archive in ARCHIVES[kind] if stored_digest(bucket, key(kind, release, archive)) is None]

@@ -25,7 +25,10 @@ there=0
 "$here/terraform.sh" is-there || there=$?
 case "$there" in
   0) ;;
-  1) close 'The environment is not there any more.' "$ENVIRONMENT is not there: the state has nothing. The workflow Create all the AWS infrastructure makes it." ;;
+  1)
+    close 'The environment is not there any more.' \
+      "$ENVIRONMENT is not there: the state has nothing. The workflow Create all the AWS infrastructure makes it."
+    ;;
   *) exit "$there" ;;
 esac
 if [ "$CHANGES" = false ]; then close 'There is no difference any more.' "$ENVIRONMENT is as main says."; fi

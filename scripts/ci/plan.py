@@ -49,7 +49,8 @@ LETS_GO = [
     ("aws_cloudwatch_log_group", "keeps a log for fewer days", lambda old, new: is_sooner(old.get("retention_in_days"), new.get("retention_in_days"))),
     ("aws_db_instance", "keeps backups of the database for fewer days", lambda old, new: (
         new.get("backup_retention_period") or 0) < (old.get("backup_retention_period") or 0)),
-    ("aws_db_instance", "lifts the deletion protection of the database", lambda old, new: old.get("deletion_protection") and not new.get("deletion_protection")),
+    ("aws_db_instance", "lifts the deletion protection of the database", lambda old, new:
+        old.get("deletion_protection") and not new.get("deletion_protection")),
     ("aws_s3_bucket_policy", "changes who may do what with a bucket", lambda old, new: True),
 ]
 

@@ -32,7 +32,7 @@ plan_destroy() { # DIRECTORY
 compare() {
   local found
   plan_destroy "$work/now"
-  [ -n "${DIGEST:-}" ] || return 0
+  [ -n "${DIGEST+set}" ] || return 0 # an empty one is of a workflow that lost it, and equals none
   found=$(python3 -B "$here/plan.py" digest "$work/now/plan.json")
   [ "$found" = "$DIGEST" ] && return
   summary "$(python3 -B "$here/plan.py" report "$work/now/plan.json" "$work/now/plan.txt")"

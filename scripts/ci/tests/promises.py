@@ -829,6 +829,7 @@ def teardown(world):
     changed["resources"].pop("module.compute.aws_instance.this")
     (world.directory / "tf.json").write_text(json.dumps(changed))
     world.forget_calls()
+    world.refused(2, "teardown.sh", "dev", DIGEST="", **terraform(world))  # of a workflow that lost it
     done = world.refused(2, "teardown.sh", "dev", DIGEST=digest, **terraform(world))
     check_has(done.stderr, "not what was approved", "nothing was done", "start the workflow anew")
     check_has(done.summary, "Plan: 3 to destroy")
