@@ -2,10 +2,12 @@
 """Releases in the artifact bucket.
 
     artifacts.py find   {binaries|pipelines} ID             output here=true or false: are all of its archives there?
+                                                            none: there is no environment
     artifacts.py upload {binaries|pipelines} ID DIRECTORY   puts the archives of DIRECTORY there
     artifacts.py fetch  {binaries|pipelines} ID DIRECTORY   gets them, and checks their digests
     artifacts.py program NAME DIRECTORY                     gets a program of the release that the hosts run, for this machine, after
                                                             verify-provenance.sh has asked who built it
+    artifacts.py current pipelines DIRECTORY                gets the pipelines that the hosts run, unpacked
 
 An ID names one content for ever: what is there is never written over, so a host that comes up later gets the bytes that were
 tested. Needs PROJECT_NAME, ENVIRONMENT, AWS_REGION and the deploy role.
@@ -18,7 +20,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from workflow import AwsError, Stop, aws, environment, project, read_parameter, run_main, say, setting, write_output
+from workflow import REPOSITORY, AwsError, Stop, aws, environment, notice, project, read_parameter, run_main, say, setting, write_output
 
 ARCHIVES = {
     "binaries": ["aqueduct-x86_64-linux-musl.tar.gz", "aqueduct-aarch64-linux-musl.tar.gz"],
@@ -59,7 +61,14 @@ def digest_of(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def find(bucket, kind, release):
+def find(kind, release):
+    """An environment may be listed before it is made, or after its teardown: then there is nothing to deploy to, which is no failure."""
+    bucket = read_parameter("artifact-bucket")
+    if bucket is None:
+        notice(f"there is no environment {project()} {environment()} in this region, so nothing is deployed; "
+               "the workflow Create all the AWS infrastructure makes it")
+        write_output("here", "none")
+        return
     missing = [archive for archive in ARCHIVES[kind] if stored_digest(bucket, key(kind, release, archive)) is None]
     say(f"{kind} {release}: " + (f"not in s3://{bucket}: {', '.join(missing)}" if missing else f"in s3://{bucket} already"))
     write_output("here", "false" if missing else "true")
@@ -108,17 +117,23 @@ def fetch(bucket, kind, release, directory):
         say(f"{path}: sha256 {digest_of(path)}")
 
 
+def deployed(kind):
+    """ID and digest of the release that the hosts run."""
+    noted = (read_parameter(f"release/{kind}") or "").split()
+    if len(noted) != 2:
+        raise Stop(1, f"no {kind} were deployed to {environment()} yet; deploy first (workflow: Deploy)")
+    return noted
+
+
 def program(bucket, name, directory):
     """So that a file is checked by the very version that will load it."""
-    noted = read_parameter("release/binaries")
-    if noted is None:
-        raise Stop(1, f"nothing was deployed to {environment()} yet; deploy first (workflow: Deploy)")
+    release, _ = deployed("binaries")  # the digest is that of the hosts' processor, which may be another than this one's
     archive = f"aqueduct-{platform.machine()}-linux-musl.tar.gz"
-    packed = get(bucket, key("binaries", noted.split()[0], archive), directory / archive)
+    packed = get(bucket, key("binaries", release, archive), directory / archive)
     # It is going to run in a job that can take on roles: whoever can write into the bucket must not decide what.
     if subprocess.run([Path(__file__).resolve().parent / "verify-provenance.sh", directory], stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode:
         packed.unlink()
-        raise Stop(1, f"nobody vouches for {archive} of {noted.split()[0]}; what was said stands above. It was not unpacked")
+        raise Stop(1, f"nobody vouches for {archive} of {release}; what was said stands above. It was not unpacked")
     with tarfile.open(packed, "r:gz") as files:
         member = files.getmember(name)
         if not member.isreg():
@@ -127,29 +142,50 @@ def program(bucket, name, directory):
         target.write_bytes(files.extractfile(member).read())
     target.chmod(0o755)
     packed.unlink()
-    say(f"{target} of {noted.split()[0]}")
+    say(f"{target} of {release}")
+
+
+def current_pipelines(bucket, directory):
+    """And with the very pipelines. They have no attestation: the host takes those with the digest of the parameter, and no others."""
+    release, digest = deployed("pipelines")
+    archive = ARCHIVES["pipelines"][0]
+    packed = get(bucket, key("pipelines", release, archive), directory / archive)
+    try:
+        if digest_of(packed) != digest:
+            raise Stop(1, f"{archive} of {release} in s3://{bucket} is not what was deployed; nothing of it is used. Deploy again (workflow: Deploy)")
+        # As the host does it: names of pipelines, plain files, nothing else.
+        done = subprocess.run([sys.executable, REPOSITORY / "infra/host/unpack.py", "pipelines", packed, directory], stdin=subprocess.DEVNULL,
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    finally:
+        packed.unlink()
+    if done.returncode:
+        raise Stop(1, done.stdout.strip())
+    say(f"{directory}: pipelines of {release}")
+
+
+USAGE = ("usage: artifacts.py find {binaries|pipelines} ID | {upload|fetch} {binaries|pipelines} ID DIRECTORY | "
+         "program {etl-runner|ingest|log-shipper} DIRECTORY | current pipelines DIRECTORY")
 
 
 def main(arguments):
-    if len(arguments) == 3 and arguments[0] == "program":
-        if arguments[1] not in ("etl-runner", "ingest", "log-shipper"):
-            raise Stop(2, f"there is no program {arguments[1]}")
-        program(find_bucket(), arguments[1], Path(arguments[2]))
+    command, what, *rest = [*arguments, "", ""] if len(arguments) < 2 else arguments
+    if command == "program" and what in ("etl-runner", "ingest", "log-shipper") and len(rest) == 1:
+        program(find_bucket(), what, Path(rest[0]))
         return
-    if len(arguments) < 3 or arguments[1] not in ARCHIVES or len(arguments) != (3 if arguments[0] == "find" else 4):
-        raise Stop(2, "usage: artifacts.py find {binaries|pipelines} ID, or {upload|fetch} {binaries|pipelines} ID DIRECTORY")
-    command, kind, release = arguments[:3]
+    if command == "current" and what == "pipelines" and len(rest) == 1:
+        current_pipelines(find_bucket(), Path(rest[0]))
+        return
+    if what not in ARCHIVES or len(rest) != {"find": 1, "upload": 2, "fetch": 2}.get(command):
+        raise Stop(2, USAGE)
+    release = rest[0]
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", release):
         raise Stop(2, f"{release!r} is no ID of a release")
-    bucket = find_bucket()
     if command == "find":
-        find(bucket, kind, release)
+        find(what, release)
     elif command == "upload":
-        upload(bucket, kind, release, Path(arguments[3]))
-    elif command == "fetch":
-        fetch(bucket, kind, release, Path(arguments[3]))
+        upload(find_bucket(), what, release, Path(rest[1]))
     else:
-        raise Stop(2, f"there is no command {command}")
+        fetch(find_bucket(), what, release, Path(rest[1]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 MOST_LINES = 5
 # A workflow that changes an environment must not be cancelled by the next; one that only looks may be.
 CHANGES_SOMETHING = re.compile(r"scripts/ci/(terraform\.sh apply|teardown\.sh|ship\.sh|deploy\.py|lock-database\.sh|run_job\.py|upload_csv\.py)")
+# A label that GitHub does not have leaves a job waiting for a day, and no linter here knows those of today.
+RUNNERS = {"ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel", "windows-2025"}
 # Where these roles are to be used: in GitHub environments whose names end like this. The others: in those that are called dev, stage and prod.
 ENDS = {"PLAN": "-plan", "TEARDOWN": "-teardown"}
 USES = re.compile(r"^\s*(?:- )?uses:\s*(\S+)(?:\s+#\s*(\S+))?\s*$")
@@ -26,6 +28,16 @@ def may_be_skipped(job, directory):
         return True
     called = directory / "workflows" / job.get("uses", "").rpartition("/")[2]
     return "uses" in job and called.is_file() and any("if" in each for each in YAML(typ="safe").load(called)["jobs"].values())
+
+
+def runners(job):
+    """The labels of a job, by its matrix where that has them."""
+    label = str(job.get("runs-on"))
+    found = re.fullmatch(r"\$\{\{ matrix\.([\w-]+) \}\}", label)
+    if not found:
+        return {label}
+    matrix = job.get("strategy", {}).get("matrix", {})
+    return {str(each.get(found.group(1))) for each in matrix.get("include", [])} | {str(each) for each in matrix.get(found.group(1), [])}
 
 
 class Check:
@@ -80,6 +92,9 @@ class Check:
     def check_workflow(self, path, document):
         if document.get("permissions") != {}:
             self.find(path, "permissions: {} is missing at the top; each job asks for what it needs")
+        shell = document.get("defaults", {}).get("run", {}).get("shell")
+        if shell != "bash":
+            self.find(path, "defaults: {run: {shell: bash}} is missing at the top; without it GitHub runs bash without pipefail")
         for name, job in document["jobs"].items():
             where = f"{path}: job {name}"
             if "permissions" not in job:
@@ -91,6 +106,8 @@ class Check:
                 continue
             if "timeout-minutes" not in job:
                 self.find(where, "timeout-minutes is missing; GitHub's own is six hours")
+            for label in sorted(runners(job) - RUNNERS):
+                self.find(where, f"there is no runner {label} in RUNNERS of check_workflows.py; does GitHub have it?")
             scripts = self.check_steps(where, job["steps"], job.get("defaults", {}).get("run", {}).get("shell", "bash"))
             if any(CHANGES_SOMETHING.search(script) for script in scripts):
                 self.check_change(where, document, job)
@@ -107,8 +124,11 @@ class Check:
         concurrency = job.get("concurrency") or document.get("concurrency")
         if not isinstance(concurrency, dict) or concurrency.get("cancel-in-progress") is not False:
             self.find(where, "it changes an environment, so it needs a concurrency group with cancel-in-progress: false")
-        elif "environment" not in str(concurrency["group"]):
-            self.find(where, "its concurrency group does not name the environment")
+        else:
+            if "environment" not in str(concurrency["group"]):
+                self.find(where, "its concurrency group does not name the environment")
+            if concurrency.get("queue") != "max":
+                self.find(where, "its concurrency group needs queue: max; without, GitHub drops the run that waits when a third comes")
         if "environment" not in job:
             self.find(where, "it changes an environment, so it has to be bound to one, where approvals are")
 

@@ -3,17 +3,35 @@
 #
 #   drift.sh DIRECTORY
 #
-# DIRECTORY is that of `terraform.sh plan`; CHANGES is its output. Wants ENVIRONMENT and what github.py wants.
+# DIRECTORY is that of `terraform.sh plan`; CHANGES is its output. Where the state has nothing, before a Create or after a Teardown, that is
+# no difference. Wants what terraform.sh and github.py want.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-directory=${1:?the directory of the plan} text=${1}/issue.md
-if [ "${CHANGES:?}" = false ]; then
-  echo "There is no difference any more." >"$text"
-  python3 -B "$here/github.py" close "drift-${ENVIRONMENT:?}" "$text"
-  if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then echo "$ENVIRONMENT is as main says." >>"$GITHUB_STEP_SUMMARY"; fi
+stop() { printf 'drift: %s; usage: drift.sh DIRECTORY\n' "$*" >&2; exit 2; }
+[ $# = 1 ] || stop 'the directory of the plan is missing'
+[ -n "${CHANGES:-}" ] || stop 'CHANGES is not set; it is an output of terraform.sh plan'
+[ -n "${ENVIRONMENT:-}" ] || stop 'ENVIRONMENT is not set'
+directory=$1 text=$1/issue.md
+
+close() { # COMMENT SUMMARY
+  echo "$1" >"$text"
+  python3 -B "$here/github.py" close "drift-$ENVIRONMENT" "$text"
+  if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then echo "$2" >>"$GITHUB_STEP_SUMMARY"; fi
   exit
-fi
+}
+
+there=0
+"$here/terraform.sh" is-there || there=$?
+case "$there" in
+  0) ;;
+  1)
+    close 'The environment is not there any more.' \
+      "$ENVIRONMENT is not there: the state has nothing. The workflow Create all the AWS infrastructure makes it."
+    ;;
+  *) exit "$there" ;;
+esac
+if [ "$CHANGES" = false ]; then close 'There is no difference any more.' "$ENVIRONMENT is as main says."; fi
 {
   cat <<TEXT
 $ENVIRONMENT is not as main says. Either somebody changed it by hand, or something on main has not been applied yet.
@@ -26,5 +44,5 @@ This text is written anew each night, and the issue closes by itself.
 TEXT
   python3 -B "$here/plan.py" comment "$directory/plan.json" "$directory/plan.txt"
 } >"$text"
-python3 -B "$here/github.py" issue "drift-${ENVIRONMENT:?}" "$ENVIRONMENT is not as main says" "$text"
+python3 -B "$here/github.py" issue "drift-$ENVIRONMENT" "$ENVIRONMENT is not as main says" "$text"
 if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then cat "$text" >>"$GITHUB_STEP_SUMMARY"; fi

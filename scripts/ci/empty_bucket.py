@@ -67,7 +67,7 @@ def empty(bucket):
 
 
 def main(arguments):
-    if not arguments:
+    if not arguments or any(each.startswith("-") for each in arguments):  # no bucket's name begins so
         raise Stop(2, "usage: empty_bucket.py BUCKET…")
     for bucket in arguments:
         write_summary(f"- `{bucket}` {empty(bucket)}")

@@ -13,6 +13,8 @@ from workflow import Stop, environment, project, read_parameter, run_main, say, 
 
 
 def main(arguments):
+    if len(arguments) > 1 or any(each.startswith("-") for each in arguments):
+        raise Stop(2, "usage: host_ready.py [INSTANCE]")
     instance = arguments[0] if arguments else read_parameter("host/instance-id")
     if not instance:
         raise Stop(1, "the parameter host/instance-id is missing: Terraform has not made the host")

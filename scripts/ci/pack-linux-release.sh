@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-directory=$(cd "${1:?the directory with the archives}" && pwd)
+case "${1:-}" in '' | -*) echo 'usage: pack-linux-release.sh DIRECTORY' >&2; exit 2 ;; esac
+directory=$(cd "$1" && pwd)
 for processor in x86_64 aarch64; do
   (cd "$directory" && sha256sum --check --quiet "aqueduct-$processor-linux-musl.tar.gz.sha256")
   mkdir -p "$directory/$processor"

@@ -22,8 +22,37 @@ VERBS = {("create",): "create", ("update",): "change", ("delete",): "destroy", (
          ("delete", "create"): "replace", ("create", "delete"): "replace"}
 # Losing one of these is more than a moment without service.
 PRECIOUS = {"aws_db_instance": "the database", "aws_s3_bucket": "a bucket", "aws_instance": "the host (made anew; takes some minutes)",
-            "aws_secretsmanager_secret": "a secret", "aws_iam_openid_connect_provider": "GitHub's identity provider"}
+            "aws_secretsmanager_secret": "a secret", "aws_iam_openid_connect_provider": "GitHub's identity provider",
+            "aws_s3_bucket_policy": "the rule who may do what with a bucket"}
 MOST_ROWS = 150
+
+
+def expirations(values):
+    """After how many days each rule of a lifecycle deletes objects, and their old versions."""
+    days = {}
+    for rule in values.get("rule") or []:
+        if rule.get("status") == "Enabled":
+            for block, name in (("expiration", "days"), ("noncurrent_version_expiration", "noncurrent_days")):
+                days[rule.get("id"), block] = next((each.get(name) for each in rule.get(block) or []), None)
+    return days
+
+
+def is_sooner(old, new):
+    """None and 0 days are for ever."""
+    return bool(new) and (not old or new < old)
+
+
+# Updates that let data go, although nothing is destroyed.
+LETS_GO = [
+    ("aws_s3_bucket_lifecycle_configuration", "deletes objects or their old versions sooner", lambda old, new: any(
+        is_sooner(expirations(old).get(rule), days) for rule, days in expirations(new).items())),
+    ("aws_cloudwatch_log_group", "keeps a log for fewer days", lambda old, new: is_sooner(old.get("retention_in_days"), new.get("retention_in_days"))),
+    ("aws_db_instance", "keeps backups of the database for fewer days", lambda old, new: (
+        new.get("backup_retention_period") or 0) < (old.get("backup_retention_period") or 0)),
+    ("aws_db_instance", "lifts the deletion protection of the database", lambda old, new:
+        old.get("deletion_protection") and not new.get("deletion_protection")),
+    ("aws_s3_bucket_policy", "changes who may do what with a bucket", lambda old, new: True),
+]
 
 
 def read(path):
@@ -96,6 +125,9 @@ def warnings(changes):
         lost = PRECIOUS.get(change["type"])
         if lost and verb(change) in ("destroy", "replace"):
             lines.append(f"> ⚠️ **{verb(change)}s {cell(lost)}**: {cell(change['address'])}")
+        if verb(change) == "change":
+            old, new = (change["change"].get(name) or {} for name in ("before", "after"))
+            lines += [f"> ⚠️ **{text}**: {cell(change['address'])}" for kind, text, does in LETS_GO if kind == change["type"] and does(old, new)]
     return "\n".join(lines)
 
 

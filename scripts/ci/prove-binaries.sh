@@ -8,7 +8,8 @@ set -euo pipefail
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$repository"
 
-directory=$(cd "${1:?the directory with the programs}" && pwd)
+case "${1:-}" in '' | -*) echo 'usage: prove-binaries.sh DIRECTORY [PROGRAM…]' >&2; exit 2 ;; esac
+directory=$(cd "$1" && pwd)
 shift
 if [ $# -gt 0 ]; then programs=("$@"); else programs=(ingest etl-runner log-shipper); fi
 version=$(sed -n 's/^version = "\([^"]*\)"$/\1/p' Cargo.toml | head -n 1)

@@ -9,7 +9,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$here/../..
 
-binaries=${1:?the ID of the binaries} pipelines=${2:?the ID of the pipelines} built=${3:-}
+case $# in 2 | 3) ;; *) echo 'usage: ship.sh BINARIES_ID PIPELINES_ID [DIRECTORY]; release-ids.sh prints the two' >&2; exit 2 ;; esac
+binaries=$1 pipelines=$2 built=${3:-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PYTHONDONTWRITEBYTECODE=1

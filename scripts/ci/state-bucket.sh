@@ -11,10 +11,14 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 say() { printf 'state-bucket: %s\n' "$*" >&2; }
 
-file=${1:?the file to write}
+[ $# = 1 ] || { say 'usage: state-bucket.sh FILE'; exit 2; }
+for name in ENVIRONMENT AWS_REGION; do
+  [ -n "${!name:-}" ] || { say "the variable $name is not set; docs/ci-cd.md says where it comes from"; exit 2; }
+done
+file=$1
 project=${PROJECT_NAME:-aqueduct}
-region=${AWS_REGION:?the variable AWS_REGION is not set; docs/ci-cd.md says where it comes from}
-bootstrap=("$here/../../infra/bootstrap/bootstrap.sh" "${ENVIRONMENT:?}" --project "$project" --region "$region" --backend-config "$file")
+region=$AWS_REGION
+bootstrap=("$here/../../infra/bootstrap/bootstrap.sh" "$ENVIRONMENT" --project "$project" --region "$region" --backend-config "$file")
 account=$(aws sts get-caller-identity --query Account --output text)
 bucket=$project-tfstate-$account-$region
 

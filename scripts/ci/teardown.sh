@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Takes an environment down: lifts its protection, empties its buckets, destroys, lists what is left.
+# Takes an environment down: looks whether that is what was approved, lifts its protection, empties its buckets, destroys, lists what is left.
 #
 #   teardown.sh TYPED
 #
 # TYPED is the environment's name once more, as somebody typed it: nothing is done unless it is ENVIRONMENT. `terraform.sh init` comes before.
-# It can be run again after it was stopped anywhere: what is gone already is passed over. Takes what terraform.sh takes.
+# DIGEST is that of the plan that was approved (an output of `terraform.sh plan`): where what would go now is something else, nothing is done.
+# Without it, by hand, nothing is compared. It can be run again after it was stopped anywhere: what is gone already is passed over; a workflow
+# then wants a new plan. Takes what terraform.sh takes.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -17,7 +19,25 @@ stop() {
 summary() { if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then printf '%s\n' "$*" >>"$GITHUB_STEP_SUMMARY"; else printf '%s\n' "$*"; fi; }
 
 confirm() {
-  [ "$1" = "${ENVIRONMENT:?}" ] || stop "'$1' was typed, and the environment is '$ENVIRONMENT': nothing was done"
+  [ -n "${ENVIRONMENT:-}" ] || stop 'ENVIRONMENT is not set; usage: teardown.sh TYPED, with ENVIRONMENT=dev, stage or prod'
+  [ "$1" = "$ENVIRONMENT" ] || stop "'$1' was typed, and the environment is '$ENVIRONMENT': nothing was done"
+}
+
+plan_destroy() { # DIRECTORY
+  "$here/terraform.sh" plan "$1" -destroy -var protected=false >/dev/null
+}
+
+# Before anything is done. Also by hand: a destroy that cannot even be planned must not find out when the buckets are empty. That the database
+# is protected still makes no other digest: of what is destroyed counts which it is.
+compare() {
+  local found
+  plan_destroy "$work/now"
+  [ -n "${DIGEST+set}" ] || return 0 # an empty one is of a workflow that lost it, and equals none
+  found=$(python3 -B "$here/plan.py" digest "$work/now/plan.json")
+  [ "$found" = "$DIGEST" ] && return
+  summary "$(python3 -B "$here/plan.py" report "$work/now/plan.json" "$work/now/plan.txt")"
+  stop "what would go is not what was approved (approved ${DIGEST:0:12}…, now ${found:0:12}…): nothing was done. Something changed since, or a" \
+    'teardown was stopped half-way. What would go now stands in the summary: start the workflow anew (not "Re-run failed jobs") and approve that'
 }
 
 # An apply of its own: a destroy that meets a protected database stops half-way, with the host gone. Of the database alone, so that after
@@ -60,8 +80,9 @@ empty_buckets() {
   done
 }
 
+# By a plan of its own: the first one is stale once the protection is lifted.
 destroy() {
-  "$here/terraform.sh" plan "$work/destroy" -destroy -var protected=false >/dev/null
+  plan_destroy "$work/destroy"
   "$here/terraform.sh" apply "$work/destroy"
   say "$ENVIRONMENT is destroyed"
 }
@@ -72,6 +93,7 @@ main() {
   trap 'rm -rf "$work"' EXIT
   export COMMIT=applied # a teardown changes nothing that it does not have to
   summary "## Teardown of $ENVIRONMENT"
+  compare
   lift_protection
   empty_buckets
   destroy

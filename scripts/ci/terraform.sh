@@ -6,6 +6,7 @@
 #   terraform.sh apply DIRECTORY [DIGEST]         carries out the plan in DIRECTORY, if its changes are those of DIGEST
 #   terraform.sh output [ARGUMENT…]
 #   terraform.sh state-has ADDRESS                1 if the state does not have it, 3 if nobody can say
+#   terraform.sh is-there                         1 if the state has nothing at all, 3 if nobody can say
 #   terraform.sh buckets                          names of the buckets in the state
 #
 # Wants ENVIRONMENT, AWS_REGION and OWNER; takes PROJECT_NAME, ALERT_EMAIL, EC2_PUBLIC_KEY, PERMISSIONS_BOUNDARY_ARN, DATA_BUCKET_NAME,
@@ -82,9 +83,9 @@ apply() { # DIRECTORY [DIGEST]
 buckets() { ask_state 'print("\n".join(sorted(each["values"]["bucket"] for each in resources if each["type"] == "aws_s3_bucket")))'; }
 
 # "It is not there" must not be what an answer that did not come looks like.
-state_has() { # ADDRESS
+state_has() { # [ADDRESS], or anything at all
   local answer
-  answer=$(ask_state 'print(any(each["address"] == sys.argv[1] for each in resources))' "$1") || stop 3 'the state cannot be read; what Terraform said stands above'
+  answer=$(ask_state 'print(any(each["address"] in sys.argv[1:] or not sys.argv[1:] for each in resources))' "$@") || stop 3 'the state cannot be read; what Terraform said stands above'
   [ "$answer" = True ]
 }
 
@@ -111,6 +112,7 @@ case "$command" in
   apply) apply "$@" ;;
   output) tf output "$@" ;;
   state-has) state_has "${1:?an address}" ;;
+  is-there) state_has ;;
   buckets) buckets ;;
-  *) stop 2 'usage: terraform.sh {init BACKEND | plan DIRECTORY … | apply DIRECTORY [DIGEST] | output … | state-has ADDRESS | buckets}' ;;
+  *) stop 2 'usage: terraform.sh {init BACKEND | plan DIRECTORY … | apply DIRECTORY [DIGEST] | output … | state-has ADDRESS | is-there | buckets}' ;;
 esac

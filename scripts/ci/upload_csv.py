@@ -3,7 +3,8 @@
 
     upload_csv.py FILE PIPELINE
 
-PIPELINE is a name in pipelines/. Nothing is uploaded unless the check passes; ends with the exit code of `ingest` then. Output `object`
+PIPELINE is a name in the directory PIPELINES, which is pipelines/ of this checkout unless it is set; the workflow sets it to those that the
+host has, because the load uses them. Nothing is uploaded unless the check passes; ends with the exit code of `ingest` then. Output `object`
 is the key below the store, for the load that follows. INGEST is the program (ingest). Needs PROJECT_NAME, ENVIRONMENT, AWS_REGION and the
 upload role.
 
@@ -31,10 +32,12 @@ def file_of(name):
 
 def pipeline_of(name):
     name = checked(name.removesuffix(".toml").removeprefix("pipelines/"), r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "PIPELINE")
-    path = REPOSITORY / "pipelines" / f"{name}.toml"
+    directory = Path(setting("PIPELINES", str(REPOSITORY / "pipelines")))
+    path = directory / f"{name}.toml"
     if not path.is_file():
-        there = ", ".join(sorted(each.stem for each in path.parent.glob("*.toml")))
-        raise Stop(2, f"there is no pipeline {name}; there are: {there}")
+        there = ", ".join(sorted(each.stem for each in directory.glob("*.toml")))
+        new = "; one that is new has to be deployed first (workflow: Deploy)" if directory != REPOSITORY / "pipelines" else ""
+        raise Stop(2, f"there is no pipeline {name}; there are: {there}{new}")
     return path
 
 

@@ -61,11 +61,16 @@ def in_github():
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def annotate(message):
-    """An error that GitHub shows above the log."""
+def annotate(message, kind="error"):
+    """An error or a notice that GitHub shows above the log."""
     if in_github():
         escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-        print(f"::error title={PROGRAM}::{escaped}", flush=True)
+        print(f"::{kind} title={PROGRAM}::{escaped}", flush=True)
+
+
+def notice(message):
+    say(message)
+    annotate(message, "notice")
 
 
 def print_foreign(title, text):

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """What the scripts behind the workflows promise. Run by scripts/ci/test.sh."""
+import fnmatch
+import functools
 import gzip
 import json
 import os
@@ -160,7 +162,14 @@ def release_ids(world):
 
 @promise("artifacts: before there is an environment, the message says what to do first")
 def artifacts_without_environment(world):
-    check_has(world.refused(1, "artifacts.py", "find", "binaries", "x").stderr, "make it first (workflow: Create all the AWS infrastructure)")
+    for arguments in (("upload", "binaries", "x", FIXTURES), ("program", "ingest", FIXTURES), ("current", "pipelines", FIXTURES)):
+        check_has(world.refused(1, "artifacts.py", *arguments).stderr, "make it first (workflow: Create all the AWS infrastructure)")
+    # Its name may be listed before it is made, and after its teardown: a push is not red for that.
+    done = world.ok("artifacts.py", "find", "binaries", "x", GITHUB_ACTIONS="true")
+    check(done.outputs == {"here": "none"}, done.outputs)
+    check_has(done.stdout, "::notice title=artifacts::there is no environment aqueduct dev")
+    for arguments in (("bogus", "binaries", "x"), ("bogus",), (), ("find", "binaries"), ("fetch", "binaries", "x"), ("program", "sh", "x"), ("current", "binaries", "x")):
+        check_has(world.refused(2, "artifacts.py", *arguments, AWS_ENDPOINT_URL="http://127.0.0.1:9").stderr, "usage: artifacts.py find", "| program {etl-runner|")
 
 
 @promise("artifacts: an upload puts both processors' archives under the contract's keys, with digest and commit; a second changes nothing", needed=True)
@@ -517,6 +526,43 @@ def program_of_the_release(world):
     check([path.name for path in (world.directory / "bin").iterdir() if not path.name.endswith(".sha256")] == ["ingest"], "more than the program")
 
 
+@promise("upload: a file is checked with the pipeline that the host has, and not with another of this branch; without a deployed one, nothing is")
+def pipelines_of_the_release(world):
+    parameter, before = "/aqueduct/dev/release/pipelines", world.emulator.parameter("/aqueduct/dev/release/pipelines")
+    pipelines = world.directory / "current"
+    world.emulator.put_parameter(parameter, "none")
+    check_has(world.refused(1, "artifacts.py", "current", "pipelines", pipelines).stderr, "deploy first (workflow: Deploy)")
+    # What the hosts run has one pipeline less than this checkout, and another with less in it.
+    files = world.directory / "deployed"
+    files.mkdir()
+    (files / "customers.toml").write_text("# as deployed\n")
+    world.ok("pack.py", files / "pipelines.tar.gz", files / "customers.toml")
+    world.ok("artifacts.py", "upload", "pipelines", "current", files)
+    deployed = (files / "pipelines.tar.gz.sha256").read_text().split()[0]
+    world.emulator.put_parameter(parameter, f"current {'0' * 64}")
+    check_has(world.refused(1, "artifacts.py", "current", "pipelines", pipelines).stderr, "is not what was deployed")
+    check(not list(pipelines.glob("*.toml")), "they are there")
+    world.emulator.put_parameter(parameter, f"current {deployed}")
+    world.ok("artifacts.py", "current", "pipelines", pipelines)
+    check([path.name for path in pipelines.iterdir() if not path.name.endswith(".sha256")] == ["customers.toml"], "not what was deployed")
+    seen = world.directory / "seen-by-ingest"
+    seen.write_text('#!/bin/sh\nwhile [ "$1" != --pipeline ]; do shift; done\ncat "$2" >&2\nexit 3\n')
+    seen.chmod(0o755)
+    more = {"INGEST": seen, "PIPELINES": pipelines}
+    check_has(world.refused(3, "upload_csv.py", "seed-data/customers/customers-clean.csv", "customers", **more).stdout, "# as deployed")
+    check_has(world.refused(2, "upload_csv.py", "seed-data/runways/runways.csv", "runways", **more).stderr, "there is no pipeline runways; there are: customers", "deployed first")
+    # A link in the archive is refused as the host refuses it.
+    with tarfile.open(files / "pipelines.tar.gz", "w:gz") as archive:
+        link = tarfile.TarInfo("customers.toml")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    (files / "pipelines.tar.gz.sha256").write_text(run(["sha256sum", files / "pipelines.tar.gz"]).stdout)
+    world.ok("artifacts.py", "upload", "pipelines", "linked", files)
+    world.emulator.put_parameter(parameter, f"linked {(files / 'pipelines.tar.gz.sha256').read_text().split()[0]}")
+    check_has(world.refused(1, "artifacts.py", "current", "pipelines", world.directory / "linked").stderr, "is refused: customers.toml is a link")
+    world.emulator.put_parameter(parameter, before)
+
+
 # --- plans ---
 
 def change(address, actions, before=None, after=None, mode="managed"):
@@ -583,6 +629,33 @@ def plan_report(world):
     check_has(world.refused(1, "plan.py", "report", FIXTURES / "loads.json", text).stderr, "is no plan")
 
 
+@promise("plan: the report warns of what lets data go without a destroy: fewer days of versions, backups or logs, no protection, another bucket policy")
+def plan_lets_go(world):
+    def rules(**days):
+        return {"rule": [{"id": name, "status": "Enabled", "expiration": [{"days": 0, "expired_object_delete_marker": True}],
+                          "noncurrent_version_expiration": [{"noncurrent_days": number}]} for name, number in days.items()]}
+
+    def warned(address, before, after, actions=("update",)):
+        out = world.ok("plan.py", "report", *write_plan(world, "lets-go", [change(address, list(actions), before, after)])).stdout
+        return [line for line in out.splitlines() if line.startswith("> ⚠️")]
+
+    lifecycle, log, database, policy = ("aws_s3_bucket_lifecycle_configuration.l", "aws_cloudwatch_log_group.g", "aws_db_instance.d", "aws_s3_bucket_policy.p")
+    closed = {"backup_retention_period": 7, "deletion_protection": True}
+    for says, address, before, after in (
+            ("sooner", lifecycle, rules(a=90), rules(a=30)), ("sooner", lifecycle, rules(a=90), rules(a=90, b=7)),
+            ("sooner", lifecycle, {"rule": [{**rules(a=9)["rule"][0], "status": "Disabled"}]}, rules(a=9)),
+            ("fewer days", log, {"retention_in_days": 30}, {"retention_in_days": 7}), ("fewer days", log, {"retention_in_days": 0}, {"retention_in_days": 365}),
+            ("backups", database, closed, {**closed, "backup_retention_period": 1}), ("backups", database, closed, {**closed, "backup_retention_period": 0}),
+            ("protection", database, closed, {**closed, "deletion_protection": False}), ("who may", policy, {"policy": "a"}, {"policy": "b"}), ("who may", policy, {"policy": "a"}, {})):
+        lines = warned(address, before, after)
+        check(len(lines) == 1 and says in lines[0] and address.split(".")[1] in lines[0], (address, before, after, lines))
+        again = warned(address, after, before)
+        check(not again or address == policy, again)
+        check(not warned(address, None, after, ["create"]), "what is made is no loss")
+    check(not warned(database, closed, {**closed, "instance_class": "db.t4g.small"}), "another class lets nothing go")
+    check_has(warned(policy, {"policy": "a"}, None, ["delete"])[0], "destroys the rule who may")
+
+
 @promise("plan: of 20,000 lines and 2,000 changes a comment is at most 65,535 characters as GitHub counts them, a summary 1 MiB; both keep begin and end")
 def plan_comment(world):
     changes = [change(f"aws_ssm_parameter.p[{number}]", ["create"]) for number in range(2000)]
@@ -629,7 +702,7 @@ def comment(world):
     check_has(world.refused(1, "github.py", "comment", "plan-dev", "12", world.directory / "report.txt", GITHUB_TOKEN="wrong").stderr, "401")
 
 
-@promise("drift: opens one issue, updates it the next night, and closes it when there is no difference any more")
+@promise("drift: opens one issue, updates it the next night, and closes it when there is no difference, or no environment, any more")
 def drift(world):
     plan = world.directory / "drift"
     plan.mkdir()
@@ -637,15 +710,25 @@ def drift(world):
     path, text = write_plan(world, "drift-plan", changes, "x" * 70 + "\n" + "line\n" * 30_000)
     shutil.copy(path, plan / "plan.json")
     shutil.copy(text, plan / "plan.txt")
+    stands = terraform(world, "drift-state")
+    stands["TF_STATE"].write_text(json.dumps({"resources": {"aws_security_group.s": {}}, "outputs": {}}))
     for _ in range(2):
-        world.ok("drift.sh", plan, CHANGES="true")
+        world.ok("drift.sh", plan, CHANGES="true", **stands)
     check(len(world.github.issues) == 1 and world.github.issues[0]["title"] == "dev is not as main says", world.github.issues)
     check_has(world.github.issues[0]["body"], "aws\\_security\\_group.s", "To make it as main says")
-    world.ok("drift.sh", plan, CHANGES="false")
+    world.ok("drift.sh", plan, CHANGES="false", **stands)
     check(world.github.issues[0]["state"] == "closed", world.github.issues)
-    world.ok("drift.sh", plan, CHANGES="false")
-    world.ok("drift.sh", plan, CHANGES="true")
+    world.ok("drift.sh", plan, CHANGES="false", **stands)
+    world.ok("drift.sh", plan, CHANGES="true", **stands)
     check(len(world.github.issues) == 2, "a closed issue is not used again")
+    check_has(world.refused(2, "drift.sh", plan, **stands).stderr, "CHANGES is not set", "usage: drift.sh DIRECTORY")
+    # A state that cannot be read is not one that has nothing.
+    world.refused(3, "drift.sh", plan, CHANGES="true", **stands, TF_BROKEN="1")
+    check(world.github.issues[1]["state"] == "open", world.github.issues)
+    stands["TF_STATE"].unlink()
+    for _ in range(2):
+        check_has(world.ok("drift.sh", plan, CHANGES="true", **stands).summary, "dev is not there")
+    check(len(world.github.issues) == 2 and world.github.issues[1]["state"] == "closed", "an environment that is not there differs in nothing")
 
 
 # --- apply and teardown ---
@@ -723,9 +806,10 @@ def teardown_confirms(world):
     for typed in ("", "prod", "DEV", "dev "):
         check_has(world.refused(2, "teardown.sh", typed, **terraform(world)).stderr, "nothing was done")
     check(not world.calls(), world.calls())
+    check_has(world.refused(2, "teardown.sh", "dev", **terraform(world, ENVIRONMENT="")).stderr, "ENVIRONMENT is not set", "usage: teardown.sh TYPED")
 
 
-@promise("teardown: lifts the protection first, empties both buckets, destroys, lists what still has the tags; again, it finds nothing; and a second create works")
+@promise("teardown: does nothing but what was approved; lifts the protection, empties both buckets, destroys, lists what still has the tags; again, it finds nothing; and a second create works")
 def teardown(world):
     world.ok("terraform.sh", "plan", world.directory / "first", **terraform(world))
     world.ok("terraform.sh", "apply", world.directory / "first", **terraform(world))
@@ -738,12 +822,35 @@ def teardown(world):
         check_has(world.ci(*step, **terraform(world, TF_BROKEN="1")).stderr, "is not known")
     check(len(json.loads((world.directory / "tf.json").read_text())["resources"]) == 4, "something was done without knowing")
     check(world.ok("terraform.sh", "buckets", **terraform(world)).stdout.split() == ["gone-artifacts", "gone-data"], "the buckets of the state")
+    digest = world.ok("terraform.sh", "plan", world.directory / "approved", "-destroy", "-var", "protected=false", **terraform(world)).outputs["digest"]
+    # What would go is something else than what was approved: nothing happens, not even to the protection.
+    before = (world.directory / "tf.json").read_text()
+    changed = json.loads(before)
+    changed["resources"].pop("module.compute.aws_instance.this")
+    (world.directory / "tf.json").write_text(json.dumps(changed))
     world.forget_calls()
-    done = world.ok("teardown.sh", "dev", **terraform(world))
+    world.refused(2, "teardown.sh", "dev", DIGEST="", **terraform(world))  # of a workflow that lost it
+    done = world.refused(2, "teardown.sh", "dev", DIGEST=digest, **terraform(world))
+    check_has(done.stderr, "not what was approved", "nothing was done", "start the workflow anew")
+    check_has(done.summary, "Plan: 3 to destroy")
+    check(not any(json.loads(call)["terraform"][0] == "apply" for call in world.calls()), world.calls())
+    check(all(world.aws("s3api", "list-object-versions", "--bucket", bucket).get("Versions") for bucket in ("gone-data", "gone-artifacts")), "a bucket was emptied")
+    # A destroy that cannot be planned finds the buckets full, too.
+    world.refused(1, "teardown.sh", "dev", **terraform(world, TF_UNPLANNABLE="1"))
+    check(world.aws("s3api", "list-object-versions", "--bucket", "gone-data").get("Versions"), "a bucket was emptied")
+    # That the protection was lifted meanwhile makes no other digest.
+    changed = json.loads(before)
+    changed["resources"]["module.database.aws_db_instance.this"]["deletion_protection"] = False
+    (world.directory / "tf.json").write_text(json.dumps(changed))
+    again = world.ok("terraform.sh", "plan", world.directory / "approved", "-destroy", "-var", "protected=false", **terraform(world)).outputs["digest"]
+    check(again == digest, "the protection is in the digest")
+    (world.directory / "tf.json").write_text(before)
+    world.forget_calls()
+    done = world.ok("teardown.sh", "dev", DIGEST=digest, **terraform(world))
     verbs = [json.loads(call)["terraform"] for call in world.calls()]
     plans = [each for each in verbs if each[0] == "plan"]
-    check("-target=module.database.aws_db_instance.this" in plans[0] and "protected=false" in plans[0] and "-destroy" not in plans[0], plans)
-    check("-destroy" in plans[1], plans)
+    check("-destroy" in plans[0] and "-destroy" in plans[2] and len(plans) == 3, plans)
+    check("-target=module.database.aws_db_instance.this" in plans[1] and "protected=false" in plans[1] and "-destroy" not in plans[1], plans)
     check(json.loads((world.directory / "tf.json").read_text())["resources"] == {}, "something is left")
     buckets = {each["Name"] for each in world.aws("s3api", "list-buckets")["Buckets"]}
     check(not buckets & {"gone-data", "gone-artifacts"}, buckets)
@@ -1113,6 +1220,11 @@ def planted_mistakes(world):
     plant((checkout, "actions/checkout@v7"), (checkout, checkout.replace("3d3c", "4444")), ("Swatinem/rust-cache@", "evil/rust-cache@"),
           ("    name: Format, clippy, unit tests\n", "    name: Format, clippy, unit tests\n    if: github.actor != ''\n"),
           ("    name: Terraform, host scripts, policies\n", "    name: Terraform, host scripts, policies\n    needs: check\n"),
+          ("      - run: make infra\n", "      - run: scripts/ci/ship.sh a b\n"),
+          ("    name: Terraform, host scripts, policies\n", "    name: Terraform, host scripts, policies\n"
+           "    concurrency:\n      group: of-its-own\n      cancel-in-progress: false\n"),
+          ("    runs-on: ubuntu-24.04\n", "    runs-on: ubuntu-24.04-of-arms\n"), ("    runs-on: ubuntu-24.04\n", "    runs-on: ${{ matrix.runner }}\n"
+           "    strategy:\n      matrix:\n        include:\n          - runner: macos-99\n"), ("    shell: bash", "    shell: sh"),
           ("permissions: {}", "permissions: write-all"), ("    timeout-minutes: 40\n", ""), ("          persist-credentials: false\n", "          fetch-depth: 1\n"),
           ("      - run: make check\n", "      - run: make $HOME\n      - run: echo \"${{ github.sha }}\"\n      - run: |\n" + "          make check\n" * 6
            + "      - run: scripts/ci/none.sh\n      - run: scripts/ci/teardown.sh dev\n      - uses: ./.github/actions/aws-login\n"
@@ -1122,7 +1234,8 @@ def planted_mistakes(world):
     check(found.returncode == 1, found.stdout)
     check_has(found.stdout, "is not pinned to a commit", "action-pins.txt says", "not among the actions", "permissions: {} is missing", "timeout-minutes is missing",
               "persist-credentials: false is missing", "SC2086", "becomes part of the script", "more than 5 lines", "none.sh is not there",
-              "check may be skipped", "needs a concurrency group", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write",
+              "check may be skipped", "needs a concurrency group", "does not name the environment", "needs queue: max",
+              "no runner ubuntu-24.04-of-arms", "no runner macos-99", "defaults: {run: {shell: bash}} is missing", "bound to one, where approvals are", "name the environment that the role trusts", "needs id-token: write",
               "AWS_ROLE_TEARDOWN is not for the environment of this job")
     (github / "workflows/ci.yml").write_text(ci)
     (github / "action-pins.txt").write_text(pins + f"acme/unused {'5' * 40} v1\n")
@@ -1141,6 +1254,96 @@ def nothing_is_forgotten(world):
         check(path.name in document, f"{path.name} is not in docs/ci-cd.md")
         for name in re.findall(r"\b(?:vars|secrets)\.([A-Z0-9_]+)", text):
             check(f"`{name}`" in document, f"{name} of {path.name} is not in docs/ci-cd.md")
+
+
+@promise("usage: a script without its arguments or variables names what is missing, and does nothing")
+def usage(world):
+    calls = len(world.calls())
+    for says, name, *arguments in (
+            ("usage: ship.sh BINARIES_ID PIPELINES_ID", "ship.sh", "only-one"), ("usage: state-bucket.sh FILE", "state-bucket.sh"),
+            ("usage: drift.sh DIRECTORY", "drift.sh"), ("usage: host_ready.py [INSTANCE]", "host_ready.py", "--help"),
+            ("usage: empty_bucket.py BUCKET", "empty_bucket.py", "--help"), ("usage: prove-binaries.sh DIRECTORY", "prove-binaries.sh", "--help"),
+            ("usage: pack-linux-release.sh DIRECTORY", "pack-linux-release.sh", "--help"), ("usage: pack-linux-release.sh DIRECTORY", "pack-linux-release.sh")):
+        check_has(world.refused(2, name, *arguments).stderr, says)
+    for name in ("ENVIRONMENT", "AWS_REGION"):
+        check_has(world.refused(2, "state-bucket.sh", world.directory / "none.hcl", **{name: ""}).stderr, f"{name} is not set")
+    check(len(world.calls()) == calls, world.calls()[calls:])
+
+
+# --- which jobs of Deploy run ---
+
+@functools.cache
+def workflow(name):
+    python = REPOSITORY / ".cache/workflow-tools/python/bin/python"
+    code = "import json, sys; from ruamel.yaml import YAML; print(json.dumps(YAML(typ='safe').load(open(sys.argv[1]))))"
+    return json.loads(run([python, "-c", code, REPOSITORY / ".github/workflows" / name]).stdout)
+
+
+def value(condition, known):
+    """An expression as GitHub reads it, with Python. Nothing has been cancelled."""
+    text = " ".join(condition.replace("${{", "").replace("}}", "").split())
+    text = re.sub(r"\b(?:needs|github|inputs|vars)(?:\.\w+)+", lambda found: f"known.get({found[0]!r}, '')", text)
+    text = re.sub(r"!(?!=)", " not ", text).replace("&&", " and ").replace("||", " or ")
+    return eval(text, {"known": known, "cancelled": lambda: False, "fromJSON": json.loads, "contains": lambda some, one: one in some})
+
+
+def jobs_of_deploy(event, here="false", environments="", failing=(), **more):
+    """The jobs that run, one after the other as they need each other."""
+    known = {"github.event_name": event, "vars.AWS_REGION": "eu-central-1", "vars.ENVIRONMENTS": environments, **{name.replace("_", ".", 1): each for name, each in more.items()}}
+    ran = []
+    for name, job in workflow("deploy.yml")["jobs"].items():
+        runs = bool(value(job["if"], known))
+        known[f"needs.{name}.result"] = "skipped" if not runs else "failure" if name in failing else "success"
+        if name == "find" and runs and name not in failing:
+            known["needs.find.outputs.here"] = here
+        ran += [name] * runs
+    return ran
+
+
+@promise("workflows: Deploy brings each event to the environments it is for; to none that does not stand; no pre-release to prod; nothing after a failure")
+def deploy_decides(world):
+    every, release = '["dev","stage","prod"]', {"github_event.release.prerelease": False}
+    candidate = {"github_event.release.prerelease": True}
+    for ran, event, more in (
+            (["find", "build", "dev"], "push", {}), (["find", "dev"], "push", {"here": "true"}), (["find"], "push", {"here": "none"}),
+            (["find"], "push", {"failing": ["find"]}), (["find", "build"], "push", {"failing": ["build"]}), ([], "push", {"vars_AWS_REGION": ""}),
+            ([], "push", {"environments": '["prod"]'}), (["find", "build", "dev"], "push", {"environments": every}),
+            (["build", "stage", "prod"], "release", {"environments": every, **release}), (["build", "prod"], "release", {"environments": '["dev","prod"]', **release}),
+            (["build", "stage"], "release", {"environments": every, "failing": ["stage"], **release}), ([], "release", release),
+            (["build", "stage"], "release", {"environments": every, **candidate}), ([], "release", {"environments": '["dev","prod"]', **candidate}),
+            (["find", "build", "dev"], "workflow_dispatch", {"inputs_environment": "dev", "environments": every}),
+            (["build", "prod"], "workflow_dispatch", {"inputs_environment": "prod", "environments": every}),
+            ([], "workflow_dispatch", {"inputs_environment": "prod"})):
+        found = jobs_of_deploy(event, **more)
+        check(found == ran, f"{event} {more}: {found} and not {ran}")
+
+
+@promise("workflows: pushes are deployed one after the other and the newest of those that wait; whatever Deploy is made of starts it")
+def deploy_in_order(world):
+    deploy = workflow("deploy.yml")
+    prefix, expression = deploy["concurrency"]["group"].split("${{")
+    groups = [prefix + str(value(expression, {"github.event_name": event, "github.run_id": number})) for number, event in enumerate(["push", "push", "release", "release"], 1)]
+    check(groups[0] == groups[1] and len(set(groups)) == 3, groups)
+    check(deploy["concurrency"]["cancel-in-progress"] is False and "queue" not in deploy["concurrency"], deploy["concurrency"])
+    paths, called, texts = deploy["on"]["push"]["paths"], set(), [(REPOSITORY / ".github/workflows/deploy.yml").read_text()]
+    while texts:
+        for path in set(re.findall(r"uses: \./(\S+)", texts.pop())) - called:
+            called.add(path)
+            texts.append((REPOSITORY / path if path.endswith(".yml") else REPOSITORY / path / "action.yml").read_text())
+    check(len(called) >= 4 and all(any(fnmatch.fnmatch(path, each) for each in paths) for path in called), called)
+
+
+@promise("workflows: archives outlive an approval, and are fetched before Create makes anything; a load that is tried again ends within the role's hour")
+def times_fit(world):
+    days = {name: job["with"]["retention-days"] for name, job in workflow("_build-attested.yml")["jobs"].items() if "_build-static" in job.get("uses", "")}
+    check(days and min(days.values()) > 30, days)
+    check("${{ inputs.retention-days }}" in (REPOSITORY / ".github/workflows/_build-static.yml").read_text(), "they are kept as long as something else says")
+    steps = [step.get("uses", "") + step.get("run", "") for step in workflow("create-all-the-aws-infrastructure.yml")["jobs"]["apply"]["steps"]]
+    fetched = [number for number, step in enumerate(steps) if "download-artifact@" in step]
+    check(len(fetched) == 1 and fetched[0] < min(number for number, step in enumerate(steps) if "terraform.sh" in step), steps)
+    again = next(int(step["env"]["RETRY_SECONDS"]) for step in workflow("upload-data-csv-to-the-s3-bucket.yml")["jobs"]["upload"]["steps"] if "RETRY_SECONDS" in step.get("env", {}))
+    hour = int(re.search(r"role-duration-seconds: (\d+)", (REPOSITORY / ".github/actions/aws-login/action.yml").read_text())[1])
+    check(again + 55 * 60 + 60 <= hour, again)
 
 
 @promise("Run Command by itself: arguments arrive as they are, and the highest exit code of the hosts is the step's")
@@ -1180,7 +1383,8 @@ def live_on_terraform(world):
     check(plan("p4", COMMIT="applied", GITHUB_SHA="2" * 40)["changes"] == "false",
           "drift, of a newer commit or of a role that was not taken away:\n" + (plans / "p4/plan.txt").read_text()[:3000])
     check(len(world.ok(ci / "terraform.sh", "buckets", **more).stdout.split()) == 2, "the buckets of the state")
-    world.ok(ci / "teardown.sh", "dev", **more)
+    going = plan("p5", "-destroy", "-var", "protected=false", COMMIT="applied")["digest"]
+    world.ok(ci / "teardown.sh", "dev", **more, DIGEST=going)
     check(json.loads((world.directory / "stack.tfstate").read_text())["resources"] == [], "something is left")
 
 

@@ -3,6 +3,7 @@
 
 Like RDS it refuses to destroy a database that is protected; like S3 a bucket that has objects. WORLD_CHANGES=1 is somebody who changes something
 between two plans. TF_DATABASE names a database of the emulator, which a plan looks at first, and of which the configuration wants another.
+TF_BROKEN=1: the state cannot be read. TF_UNPLANNABLE=1: there is no plan.
 """
 import json
 import os
@@ -40,6 +41,8 @@ def refresh():
 
 
 def plan():
+    if os.environ.get("TF_UNPLANNABLE"):
+        sys.exit("Error: no valid credential sources")
     if os.environ.get("TF_DATABASE"):
         refresh()
     out = next(each for each in rest if each.startswith("-out=")).removeprefix("-out=")
