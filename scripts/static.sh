@@ -24,7 +24,7 @@ install_packages() { # PACKAGE…
   if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
   echo "static: installing with apt-get: $*"
   "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "$@"
 }
 
 case "$target" in

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Packs files side by side into an archive that is the same to the byte whenever and wherever it is packed.
+"""Packs files side by side into an archive that is the same to the byte whenever it is packed, by one zlib.
 
     pack.py ARCHIVE FILE…
 

@@ -38,7 +38,7 @@ install_packages() {
   command -v apt-get >/dev/null || { say "this runs on Debian and Ubuntu only; please install: ${packages[*]}"; exit 1; }
   say "installing with apt-get: ${packages[*]}"
   apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "${packages[@]}"
 }
 
 # python_package DIRECTORY PACKAGE: an environment of its own, so that it meets no other's versions.
