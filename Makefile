@@ -26,7 +26,7 @@ chaos: test-tools ## the long version of the chaos tests, an hour: 400 random fa
 	  OUTAGE_SECONDS=$${OUTAGE_SECONDS:-300} SOAK_SECONDS=$${SOAK_SECONDS:-1800} \
 	  $(CARGO) test --release --locked -p log-shipper --test it -- kill doubles model rotated memory --nocapture --test-threads 1
 
-check: lint workflows ## the quick part of `make test`: format, clippy, workflows, unit tests
+check: test-tools lint workflows ## the quick part of `make test`: format, clippy, workflows, unit tests
 	$(CARGO) test --release --workspace --locked --lib --bins
 
 # The programs as `make test` builds them: nothing is built again.

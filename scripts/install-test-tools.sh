@@ -60,7 +60,7 @@ if [ ${#packages[@]} -gt 0 ]; then
   fi
   say "installing with apt-get: ${packages[*]}"
   "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "${packages[@]}"
   case " ${packages[*]} " in
     *' postgresql '*)
       say 'the package may have started a server on port 5432; the tests start their own and leave it alone' ;;

@@ -4,7 +4,7 @@
 #
 #   scripts/setup-github.sh --region REGION --owner NAME [OPTION…]
 #
-#   --project NAME              first part of every name in AWS (aqueduct)
+#   --project NAME              first part of every name in AWS; without it the one that is set stays, and aqueduct is the first
 #   --outputs FILE              `terraform output -json` of infra/stacks/github; asked from there where it is not given
 #   --environment NAME          one of those in the outputs; again for another; all of them without it. What the key of a host, the host, the data bucket
 #                               and the fallback's access key belong to is one environment, so they want exactly one
@@ -65,7 +65,7 @@ readable() { # FILE
 }
 
 parse_arguments() {
-  project=aqueduct region='' owner='' outputs='' alert_email='' public_key='' private_key='' ec2_host='' ec2_host_key='' data_bucket='' repo='' attestations=''
+  project='' region='' owner='' outputs='' alert_email='' public_key='' private_key='' ec2_host='' ec2_host_key='' data_bucket='' repo='' attestations=''
   reviewers=() environments=() for_one=()
   while [ $# -gt 0 ]; do
     case "$1" in
@@ -106,7 +106,7 @@ parse_arguments() {
   [ -n "$region" ] || stop 2 '--region is wanted, such as eu-central-1'
   [[ $region =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ ]] || stop 2 "--region $region is no region; one looks like eu-central-1"
   [[ $owner =~ ^[a-z0-9][a-z0-9-]{1,30}$ ]] || stop 2 '--owner is wanted: 2 to 31 small letters, digits and hyphens, as Terraform has it'
-  [[ $project =~ ^[a-z][a-z0-9-]{1,20}[a-z0-9]$ ]] || stop 2 '--project has to be 3 to 22 small letters, digits and hyphens'
+  [[ -z $project || $project =~ ^[a-z][a-z0-9-]{1,20}[a-z0-9]$ ]] || stop 2 '--project has to be 3 to 22 small letters, digits and hyphens'
   [[ -z $repo || $repo =~ ^[^/]+/[^/]+$ ]] || stop 2 "--repo wants OWNER/NAME, and not $repo"
   # Half a key would be stored, and fail in each workflow.
   case "${AWS_FALLBACK_ACCESS_KEY_ID:+id}${AWS_FALLBACK_SECRET_ACCESS_KEY:+secret}" in
@@ -127,11 +127,13 @@ find_programs() {
 
 # In the clone of a fork gh takes the parent of the fork for the repository: its remote is called upstream.
 find_repository() {
-  local origin
+  local origin today
   gh auth status >/dev/null 2>&1 || stop 4 'gh is not logged in: gh auth login'
   if [ -z "$repo" ]; then
     repo=$(gh repo view --json nameWithOwner --jq .nameWithOwner) || stop 2 'gh does not know which repository is meant; --repo OWNER/NAME says it'
     origin=$(git remote get-url origin 2>/dev/null | sed -e 's,/*$,,' -e 's/\.git$//' -e 's,^.*[:/]\([^/]*/[^/]*\)$,\1,') || origin=''
+    # By its name of today: it may have been renamed since the clone was made.
+    today=$(gh repo view "$origin" --json nameWithOwner --jq .nameWithOwner 2>/dev/null) && origin=$today
     if [ -n "$origin" ] && [ "${origin,,}" != "${repo,,}" ]; then
       stop 2 "gh would set up $repo, but the remote origin of this directory is $origin. Say which one is meant: --repo $origin"
     fi
@@ -338,7 +340,8 @@ main() {
   find_outputs
   find_reviewers
   say "setting up ${environments[*]}"
-  variable '' PROJECT_NAME "$project"
+  if [ -z "$project" ]; then project=$(gh variable list --repo "$repo" --json name,value | jq -r '.[] | select(.name == "PROJECT_NAME").value'); fi
+  variable '' PROJECT_NAME "${project:-aqueduct}"
   variable '' AWS_REGION "$region"
   variable '' OWNER "$owner"
   variable '' ALERT_EMAIL "$alert_email"

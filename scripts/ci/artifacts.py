@@ -62,13 +62,15 @@ def digest_of(path):
 
 
 def find(kind, release):
-    """An environment may be listed before it is made, or after its teardown: then there is nothing to deploy to, which is no failure."""
+    """An environment may be listed before it is made, or after its teardown: then there is nothing that a push could be deployed to, which is
+    no failure. Who starts a deploy by hand means one that is there."""
     bucket = read_parameter("artifact-bucket")
-    if bucket is None:
-        notice(f"there is no environment {project()} {environment()} in this region, so nothing is deployed; "
-               "the workflow Create all the AWS infrastructure makes it")
+    if bucket is None and setting("GITHUB_EVENT_NAME", "") == "push":
+        notice(f"there is no environment {project()} {environment()} in {setting('AWS_REGION', 'this region')}, so nothing is deployed. Create all the AWS "
+               "infrastructure makes it, of the commit that it was started on: if that is under way, start Deploy when it is done")
         write_output("here", "none")
         return
+    bucket = bucket or find_bucket()  # which says what to do first
     missing = [archive for archive in ARCHIVES[kind] if stored_digest(bucket, key(kind, release, archive)) is None]
     say(f"{kind} {release}: " + (f"not in s3://{bucket}: {', '.join(missing)}" if missing else f"in s3://{bucket} already"))
     write_output("here", "false" if missing else "true")

@@ -29,5 +29,8 @@ case "$state" in
   false) stop "$tag is published already; a release that people have is not changed. Raise the version" ;;
   true) gh release delete "$tag" --yes ;;
 esac
-gh release create "$tag" --draft --verify-tag --title "$tag" --notes-file "$work/notes.md" "$directory"/*
+options=()
+# SemVer's pre-releases, such as v1.2.0-rc.1: Deploy brings them to stage and no further.
+case "$tag" in *-*) options+=(--prerelease) ;; esac
+gh release create "$tag" --draft "${options[@]}" --verify-tag --title "$tag" --notes-file "$work/notes.md" "$directory"/*
 printf 'draft-release: the draft of %s has %d files; look at it and publish it\n' "$tag" "$(find "$directory" -type f | wc -l)" >&2

@@ -3,16 +3,16 @@
 #
 #   drift.sh DIRECTORY
 #
-# DIRECTORY is that of `terraform.sh plan`; CHANGES is its output. Where the state has nothing, before a Create or after a Teardown, that is
-# no difference. Wants what terraform.sh and github.py want.
+# DIRECTORY is where the plan is made. Where the state has nothing, before a Create or after a Teardown, there is no plan and no difference.
+# Wants what terraform.sh and github.py want.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 stop() { printf 'drift: %s; usage: drift.sh DIRECTORY\n' "$*" >&2; exit 2; }
-[ $# = 1 ] || stop 'the directory of the plan is missing'
-[ -n "${CHANGES:-}" ] || stop 'CHANGES is not set; it is an output of terraform.sh plan'
+[ $# = 1 ] || stop 'the directory for the plan is missing'
 [ -n "${ENVIRONMENT:-}" ] || stop 'ENVIRONMENT is not set'
 directory=$1 text=$1/issue.md
+mkdir -p "$directory"
 
 close() { # COMMENT SUMMARY
   echo "$1" >"$text"
@@ -31,7 +31,8 @@ case "$there" in
     ;;
   *) exit "$there" ;;
 esac
-if [ "$CHANGES" = false ]; then close 'There is no difference any more.' "$ENVIRONMENT is as main says."; fi
+said=$(GITHUB_OUTPUT='' "$here/terraform.sh" plan "$directory")
+if [[ $said == *changes=false* ]]; then close 'There is no difference any more.' "$ENVIRONMENT is as main says."; fi
 {
   cat <<TEXT
 $ENVIRONMENT is not as main says. Either somebody changed it by hand, or something on main has not been applied yet.

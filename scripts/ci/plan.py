@@ -27,14 +27,22 @@ PRECIOUS = {"aws_db_instance": "the database", "aws_s3_bucket": "a bucket", "aws
 MOST_ROWS = 150
 
 
-def expirations(values):
-    """After how many days each rule of a lifecycle deletes objects, and their old versions."""
-    days = {}
+def deletions(values):
+    """What the rules of a lifecycle delete: which kind, of which objects, after how many days, from which date on, how many old versions stay."""
+    found = []
     for rule in values.get("rule") or []:
-        if rule.get("status") == "Enabled":
-            for block, name in (("expiration", "days"), ("noncurrent_version_expiration", "noncurrent_days")):
-                days[rule.get("id"), block] = next((each.get(name) for each in rule.get(block) or []), None)
-    return days
+        for block, name in (("expiration", "days"), ("noncurrent_version_expiration", "noncurrent_days")):
+            for each in rule.get(block) or []:
+                if rule.get("status") == "Enabled" and (each.get(name) or each.get("date")):
+                    scope = json.dumps([block, rule.get("prefix") or None, rule.get("filter") or None, each.get("date")], sort_keys=True)
+                    found.append((scope, each.get(name) or 0, int(each.get("newer_noncurrent_versions") or 0)))
+    return found
+
+
+def deletes_more(old, new):
+    """Unless each deletion was there before, of the same objects, not later, and leaving no more."""
+    before = deletions(old)
+    return any(not any(scope == was and days >= then and kept >= left for was, then, left in before) for scope, days, kept in deletions(new))
 
 
 def is_sooner(old, new):
@@ -42,10 +50,16 @@ def is_sooner(old, new):
     return bool(new) and (not old or new < old)
 
 
+def statuses(values):
+    return {each.get("status") for each in values.get("versioning_configuration") or []}
+
+
 # Updates that let data go, although nothing is destroyed.
 LETS_GO = [
-    ("aws_s3_bucket_lifecycle_configuration", "deletes objects or their old versions sooner", lambda old, new: any(
-        is_sooner(expirations(old).get(rule), days) for rule, days in expirations(new).items())),
+    ("aws_s3_bucket_lifecycle_configuration", "deletes objects or their old versions sooner, or more of them", deletes_more),
+    ("aws_s3_bucket_versioning", "keeps no old versions any more", lambda old, new: statuses(new) != {"Enabled"}),
+    ("aws_db_instance", "makes no snapshot of the database before it is deleted", lambda old, new:
+        not old.get("skip_final_snapshot") and new.get("skip_final_snapshot")),
     ("aws_cloudwatch_log_group", "keeps a log for fewer days", lambda old, new: is_sooner(old.get("retention_in_days"), new.get("retention_in_days"))),
     ("aws_db_instance", "keeps backups of the database for fewer days", lambda old, new: (
         new.get("backup_retention_period") or 0) < (old.get("backup_retention_period") or 0)),
@@ -120,12 +134,14 @@ def headline(changes, outputs):
 
 
 def warnings(changes):
-    lines = []
+    lines, makes_buckets = [], any(change["type"] == "aws_s3_bucket" and verb(change) == "create" for change in changes)
     for change in changes:
         lost = PRECIOUS.get(change["type"])
         if lost and verb(change) in ("destroy", "replace"):
             lines.append(f"> ⚠️ **{verb(change)}s {cell(lost)}**: {cell(change['address'])}")
-        if verb(change) == "change":
+        # A rule that is made for a bucket that was there is new to its objects.
+        is_new_rule = verb(change) in ("create", "replace") and change["type"] == "aws_s3_bucket_lifecycle_configuration" and not makes_buckets
+        if verb(change) == "change" or is_new_rule:
             old, new = (change["change"].get(name) or {} for name in ("before", "after"))
             lines += [f"> ⚠️ **{text}**: {cell(change['address'])}" for kind, text, does in LETS_GO if kind == change["type"] and does(old, new)]
     return "\n".join(lines)

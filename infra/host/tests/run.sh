@@ -76,6 +76,8 @@ make_root() {
   # shellcheck disable=SC2016 # apt fills these in, not the shell
   mirror=${HOST_TEST_MIRROR:-$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
     | awk -v codename="$codename" '$2 == codename && $3 == "main" && !seen++ { print $1 }')}
+  # A list of mirrors, which apt can read and debootstrap cannot: the first of them.
+  if [[ $mirror == mirror+file:* ]]; then mirror=$(awk '!/^#/ && NF && !seen++ { print $1 }' "${mirror#mirror+file:}"); fi
   [ -n "$mirror" ] || { say "apt knows no mirror of $codename; name one in HOST_TEST_MIRROR"; exit 1; }
   ROOT_TAR=$cache/root-$codename-$(dpkg --print-architecture).tar
   if [ -s "$ROOT_TAR" ]; then return; fi
