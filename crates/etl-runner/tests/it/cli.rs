@@ -558,11 +558,13 @@ fn a_database_that_may_only_be_read_is_left_as_it_is() {
     sandbox.ok("run pipelines/customers.toml");
     sandbox.seed(DIRTY);
     sandbox.unprivileged();
+    sandbox.set_writable(".aqueduct", false);
     sandbox.ok("loads --pipeline customers");
     sandbox.refused("run pipelines/customers.toml", 4);
     sandbox.refused("undo 1", 4);
     sandbox.refused("check pipelines/customers.toml", 4);
     sandbox.ok("run pipelines/customers.toml --dry-run");
+    sandbox.set_writable(".aqueduct", true); // or it could not be removed
     sandbox.golden("read-only-sqlite");
 
     let mut sandbox = Sandbox::on(Postgres::database());

@@ -124,6 +124,18 @@ impl Sandbox {
         self.unprivileged = true;
     }
 
+    /// Whether a directory and the files in it may be written, by those whom file permissions bind.
+    pub(super) fn set_writable(&self, directory: &str, writable: bool) {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = self.path(directory);
+        let (of_directory, of_file) = if writable { (0o755, 0o644) } else { (0o555, 0o444) };
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(&directory, of_directory);
+        for found in fs::read_dir(&directory).unwrap().map(Result::unwrap).filter(|found| found.path().is_file()) {
+            set(&found.path(), of_file);
+        }
+    }
+
     /// Writes a line into the transcript.
     pub(super) fn note(&mut self, text: &str) {
         let _ = writeln!(self.transcript, "# {text}\n");
@@ -221,7 +233,10 @@ impl Sandbox {
 
     /// The first column of each row the default database answers with.
     pub(super) fn sqlite(&self, sql: &str) -> Vec<String> {
-        let options = SqliteConnectOptions::new().filename(self.path(".aqueduct/warehouse.db"));
+        let file = self.path(".aqueduct/warehouse.db");
+        // What may not be written may have no file beside it, either.
+        let fixed = fs::metadata(&file).is_ok_and(|meta| meta.permissions().readonly());
+        let options = SqliteConnectOptions::new().filename(file).read_only(fixed).immutable(fixed);
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         block_on(async {
             let mut connection = options.connect().await.unwrap();
