@@ -50,7 +50,10 @@ def keep(world, text, test):
         trouble = "\n".join(f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}" for frame in place[:3])
         trouble += f"\n{type(error).__name__}: {error}"
     lines = [f"{'FAILED' if trouble else 'ok':6} {time.monotonic() - start:5.1f} s  {text}"]
-    lines += [f"       | {line}" for line in trouble.splitlines()[-60:]]
+    shown = trouble.splitlines()
+    if len(shown) > 60:
+        shown = [*shown[:5], "…", *shown[-54:]]  # where it was, and how it ended
+    lines += [f"       | {line}" for line in shown]
     print("\n".join(lines), flush=True)
     return not trouble
 

@@ -26,6 +26,7 @@ install_packages() {
   need shellcheck shellcheck
   need apt-ftparchive apt-utils
   need gpg gpg
+  need gpg-agent gpg-agent
   need openssl openssl
   need python3 python3
   need systemd-analyze systemd
@@ -77,7 +78,10 @@ make_root() {
   mirror=${HOST_TEST_MIRROR:-$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
     | awk -v codename="$codename" '$2 == codename && $3 == "main" && !seen++ { print $1 }')}
   # A list of mirrors, which apt can read and debootstrap cannot: the first of them.
-  if [[ $mirror == mirror+file:* ]]; then mirror=$(awk '!/^#/ && NF && !seen++ { print $1 }' "${mirror#mirror+file:}"); fi
+  if [[ $mirror == mirror+file:* ]]; then
+    mirror=${mirror#mirror+file:}
+    mirror=$(awk '!/^#/ && NF && !seen++ { print $1 }' "${mirror%/}")
+  fi
   [ -n "$mirror" ] || { say "apt knows no mirror of $codename; name one in HOST_TEST_MIRROR"; exit 1; }
   ROOT_TAR=$cache/root-$codename-$(dpkg --print-architecture).tar
   if [ -s "$ROOT_TAR" ]; then return; fi
